@@ -1,0 +1,73 @@
+"""The index of components: a table of names. Listing imports nothing; creating imports one file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any
+
+from mmmed.checks import check_known
+
+KINDS = ("image encoder", "volume encoder", "tabular encoder", "text encoder", "series encoder", "fusion")
+
+
+@dataclass(frozen=True)
+class Component:
+    """One row: where a class lives, which paper it follows, and the options of a tiny instance for tests."""
+
+    name: str
+    kind: str
+    place: str  # "package.module:Class"
+    source: str
+    tiny: MappingProxyType = field(default_factory=lambda: MappingProxyType({}))
+
+    def load(self) -> type:
+        """Import the one module that holds the class."""
+        module, name = self.place.split(":")
+        return getattr(import_module(module), name)
+
+
+def _row(name: str, kind: str, place: str, source: str, /, **tiny: Any) -> Component:
+    return Component(name, kind, f"mmmed.{place}", source, MappingProxyType(tiny))
+
+
+ROWS = (
+    _row("cnn", "image encoder", "encoders.image:SmallImageEncoder", "He et al., arXiv:1512.03385"),
+    _row(
+        "timm",
+        "image encoder",
+        "encoders.image:TimmImageEncoder",
+        "Wightman, doi:10.5281/zenodo.4414861",
+        name="mobilenetv2_050",
+    ),
+    _row("cnn3d", "volume encoder", "encoders.volume:VolumeEncoder", "He et al., arXiv:1512.03385"),
+    _row("mlp", "tabular encoder", "encoders.tabular:TabularEncoder", "Gorishniy et al., arXiv:2106.11959"),
+    _row("transformer", "text encoder", "encoders.text:TextEncoder", "Vaswani et al., arXiv:1706.03762"),
+    _row(
+        "huggingface", "text encoder", "encoders.text:HuggingFaceTextEncoder", "Wolf et al., arXiv:1910.03771"
+    ),
+    _row("irregular", "series encoder", "encoders.series:SeriesEncoder", "Kazemi et al., arXiv:1907.05321"),
+    _row("multimodn", "fusion", "fusion.multimodn:MultiModN", "Swamy et al., arXiv:2309.14118"),
+    _row("concat", "fusion", "fusion.concat:Concat", "Soenksen et al., doi:10.1038/s41746-022-00689-4"),
+)
+
+
+def list_components(pattern: str = "*", kind: str | None = None) -> list[str]:
+    """Names that match a shell pattern, of one kind or of all: list_components("*modn"),
+    list_components(kind="fusion")."""
+    if kind is not None:
+        check_known(kind, KINDS, what="kind of component")
+    return [row.name for row in ROWS if fnmatchcase(row.name, pattern) and kind in (None, row.kind)]
+
+
+def find(name: str, kind: str | None = None) -> Component:
+    """The row of that name. Raises ValueError with the nearest name if there is none."""
+    rows = {row.name: row for row in ROWS if kind in (None, row.kind)}
+    return rows[check_known(name, rows, what=kind or "component")]
+
+
+def create(name: str, *arguments: Any, **options: Any) -> Any:
+    """Build a component by name: create("multimodn", ["image", "labs"], dim=64, state_dim=32)."""
+    return find(name).load()(*arguments, **options)

@@ -1,0 +1,1 @@
+"""Reading, splitting, collating, hiding: from files and tables to packed batches."""

@@ -1,0 +1,1 @@
+"""One modality each, from the tensors of a batch to `Tokens`."""

@@ -1,0 +1,1 @@
+"""Scores with intervals by patient, audits before training, and benchmarks of what is missing."""

@@ -1,0 +1,1 @@
+"""Tensor blocks that encoders and fusions are built from."""

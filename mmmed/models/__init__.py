@@ -1,0 +1,1 @@
+"""Encoders, fusion and heads put together: built, asked, saved and loaded."""

@@ -1,0 +1,70 @@
+"""The model card: README.md of a saved model, from facts that were measured. What was not measured is not
+claimed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mmmed.types.prediction import NOTICE
+
+if TYPE_CHECKING:
+    from mmmed.models.multimodal import MultimodalModel
+
+
+def model_card(model: MultimodalModel) -> str:
+    """Markdown with the YAML header that the Hugging Face Hub reads.
+
+    `model.card` may hold: "data" (sentence), "training" (fact -> value), "tables" (title -> Markdown table).
+    """
+    parameters = sum(p.numel() for p in model.parameters())
+    config = model.config or {}
+    parts = {
+        name: (item["name"] if item else type(model.encoders[name]).__name__)
+        for name, item in config.get("encoders", {}).items()
+    }
+    lines = [
+        "---",
+        "library_name: mmmed",
+        "tags: [medical, multimodal, missing-modalities]",
+        "---",
+        "",
+        "# A multimodal model",
+        "",
+        f"**{NOTICE}**",
+        "",
+        f"{parameters:,} parameters; fusion `{type(model.fusion).__name__}`; "
+        + ", ".join(f"{name}: `{part}`" for name, part in parts.items()),
+        "",
+        "## What it reads and answers",
+        "",
+        "```text",
+        str(model.schema),
+        "```",
+        "",
+        "Any subset of the inputs may be absent, down to none, where the answer is what is expected of "
+        "anybody.",
+        "",
+        "## Use",
+        "",
+        "```python",
+        "import mmmed",
+        'model = mmmed.load_model("this/folder")',
+        "prediction = mmmed.predict(model, record)   # a mmmed.Record, or a table row as a dict",
+        "```",
+    ]
+    card = model.card
+    if card.get("data"):
+        lines += ["", "## Data", "", str(card["data"])]
+    if card.get("training"):
+        lines += ["", "## Training", "", *(f"- {fact}: {value}" for fact, value in card["training"].items())]
+    for title, table in card.get("tables", {}).items():
+        lines += ["", f"## {title}", "", table]
+    limits = [
+        "Measured on the data named above and nowhere else.",
+        "Intervals of probabilities come from re-drawing validation patients; they do not cover a change "
+        "of hospital, "
+        "device or population.",
+    ]
+    if not model.calibration:
+        limits.append("The probabilities were never calibrated.")
+    return "\n".join([*lines, "", "## Limits", "", *(f"- {limit}" for limit in limits), ""])

@@ -1,0 +1,1 @@
+"""The fit loop: policies for missing modalities, fine-tuning, checkpoints."""

@@ -1,0 +1,249 @@
+"""finetune: a model, a cohort, a few settings -> a trained, calibrated, saved model and an account of it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mmmed.checks import check_known
+from mmmed.data.collate import Collator
+from mmmed.models.inference import calibrate, check_cohort
+from mmmed.training.augment import Augmentation
+from mmmed.training.checkpoint import check_writable, delete_checkpoints
+from mmmed.training.fingerprint import architecture_fingerprint, schema_fingerprint, supply_fingerprint
+from mmmed.training.loop import Loop
+from mmmed.training.optimisation import Optimisation, make_optimiser
+from mmmed.training.plan import count_updates, useful_rows
+from mmmed.training.policy import Policy
+from mmmed.training.progress import Reporter, check_progress, make_tracker
+from mmmed.training.run import Run
+from mmmed.training.session import Session
+from mmmed.training.settings import Settings
+from mmmed.training.supply import Supply, make_supply
+from mmmed.training.token_cache import Readable, cache_tokens
+from mmmed.training.validate import Validation, cohort_weights
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from mmmed.data.cohort import Cohort
+    from mmmed.models.multimodal import MultimodalModel
+
+
+def finetune(
+    model: MultimodalModel,
+    cohort: Cohort,
+    *,
+    epochs: int = 30,
+    output: str | Path | None = None,
+    policy: Policy = Policy(),  # noqa: B008 (frozen)
+    optimisation: Optimisation = Optimisation(),  # noqa: B008 (frozen)
+    augmentation: Augmentation | None = Augmentation(),  # noqa: B008 (frozen)
+    patience: int | None = 10,
+    frozen: Sequence[str] = (),
+    resume: bool = True,
+    seed: int = 0,
+    progress: bool | str = True,
+) -> Run:
+    """Train on cohort["train"], choose the epoch on cohort["val"], calibrate on it; the model is changed in
+    place.
+
+    output: folder for checkpoints, metrics.jsonl and, at the end, the model (<output>/model). resume: go on
+    from a checkpoint there; a run that was killed and resumed ends with the weights of one that was not, bit
+    for bit on a CPU; False throws old checkpoints away. policy: what is done about missing modalities.
+    patience: epochs without improvement of the validation loss (see `mmmed.training.validate`) after which
+    training stops; None = never. frozen: modalities whose encoder is not trained; it runs once and its tokens
+    are cached. progress: True, False (silent) or "tensorboard". seed: of order, dropout and augmentation; the
+    global seed is not touched.
+
+    Under torchrun or `accelerate launch` each process works on its share of every batch. Raises ValueError if
+    the output cannot be written, if a checkpoint belongs to another run, or if a loss is not finite.
+    """
+    output = None if output is None else Path(output)
+    frozen = tuple(dict.fromkeys((frozen,) if isinstance(frozen, str) else frozen))
+    settings = Settings(epochs, patience, policy, optimisation, augmentation, frozen, seed)
+    check_progress(progress, output)
+    cohort = _check(model, cohort, frozen)
+    accelerator = _accelerator()
+    with _output(output, model, accelerator, resume) as caches, _in_training(model, accelerator, frozen):
+        train, val = _supplies(model, cohort, settings, caches, accelerator)
+        session = _session(model, train, val, accelerator, settings, output)
+        session.resume()
+        reporter = _reporter(session, progress if accelerator.is_main_process else False)
+        try:
+            session.run(reporter)
+        finally:
+            reporter.close()
+        run = Run(
+            session.progress.history,
+            session.progress.best_epoch,
+            output,
+            session.weights.effective,
+            {"train": len(train), "val": 0 if val is None else len(val)},
+        )
+        _finish(model, cohort, run, settings, accelerator)
+    return run
+
+
+# ------------------------------------------------------------------------------------------ before
+
+
+def _accelerator() -> Accelerator:
+    from accelerate import Accelerator
+
+    # Unless it is told that there are only CPUs, accelerate lets the processes of torchrun work side by side,
+    # each on its own.
+    cards = torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()
+    return Accelerator(cpu=not cards)
+
+
+def _check(model: MultimodalModel, cohort: Cohort, frozen: Sequence[str]) -> Cohort:
+    """The cohort as the model reads it."""
+    for name in frozen:
+        check_known(name, model.modalities, what="modality to freeze")
+    check_cohort(model, cohort)
+    if cohort.schema != model.schema:
+        cohort = cohort.with_schema(model.schema)
+    if not len(cohort["train"]):
+        raise ValueError(
+            "The cohort has no training records. Split it: cohort.split(), or name its split column."
+        )
+    return cohort
+
+
+@contextmanager
+def _output(
+    output: Path | None, model: MultimodalModel, accelerator: Accelerator, resume: bool
+) -> Iterator[Path]:
+    """Make sure that the output can be written. -> folder for cached tokens (temporary without output)."""
+    if output is None:
+        with tempfile.TemporaryDirectory(prefix="mmmed-tokens-") as folder:
+            yield Path(folder)
+        return
+    if accelerator.is_main_process:
+        weights = sum(t.numel() * t.element_size() for t in model.state_dict().values())
+        check_writable(
+            output, 10 * weights
+        )  # two checkpoints of model, best and two moments each, and the model
+        if not resume:
+            delete_checkpoints(output / "checkpoints")
+    accelerator.wait_for_everyone()
+    yield output / "tokens"
+
+
+@contextmanager
+def _in_training(model: MultimodalModel, accelerator: Accelerator, frozen: Sequence[str]) -> Iterator[None]:
+    """On the accelerator's device, some encoders frozen; afterwards torch's random stream is as before."""
+    device = next(model.parameters()).device
+    trained = [p for name in frozen for p in model.encoders[name].parameters() if p.requires_grad]
+    cards = [accelerator.device] if accelerator.device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices=cards):
+            for parameter in trained:
+                parameter.requires_grad_(False)
+            model.to(accelerator.device)
+            yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+        model.zero_grad(set_to_none=True)
+        model.to(device)
+        model.eval()
+
+
+def _supplies(
+    model: MultimodalModel, cohort: Cohort, settings: Settings, caches: Path, accelerator: Accelerator
+) -> tuple[Supply, Supply | None]:
+    """Training and validation records, with cached tokens in place of what a frozen encoder reads."""
+    plain = Collator(model.schema, cohort.missing_files, cohort.unreadable)
+    stores = {}
+    with accelerator.main_process_first():
+        for name in settings.frozen:
+            records = [record for part in ("train", "val") for record in cohort[part]]
+            stores[name] = cache_tokens(
+                model.encoders[name], name, records, plain, caches, accelerator.device
+            )
+    collator = Collator(model.schema, cohort.missing_files, cohort.unreadable, tokens=stores)
+    parts = [Readable(cohort[part], stores) if stores else cohort[part] for part in ("train", "val")]
+    train, val = (make_supply(part, collator, workers=settings.optimisation.workers) for part in parts)
+    if not any(known.any() for known in train.known.values()):
+        raise ValueError("No training record has a known label, so there is nothing to learn.")
+    return train, val
+
+
+def _session(
+    model: MultimodalModel,
+    train: Supply,
+    val: Supply | None,
+    accelerator: Accelerator,
+    settings: Settings,
+    output: Path | None,
+) -> Session:
+    tasks, policy, seed = model.schema.tasks, settings.policy, settings.seed
+    weights = cohort_weights(train, tasks, policy, seed)
+    weights.warn(train.known)
+    validation = None if val is None else Validation.of(val, train, tasks, policy, seed)
+    # The norm and the sum over parts are the loop's business; of the accelerator only the exchange is wanted.
+    wrapped = accelerator.prepare_model(model) if accelerator.num_processes > 1 else model
+    optimiser = make_optimiser(model, settings.optimisation)
+    loop = Loop(accelerator, model, wrapped, optimiser, train, tasks, settings)
+    fingerprint = {}
+    if output is not None:
+        fingerprint = {
+            **settings.facts(),
+            "schema": schema_fingerprint(model.schema),
+            "architecture": architecture_fingerprint(model),
+            **supply_fingerprint(train, "training"),
+            **supply_fingerprint(val, "validation"),
+        }
+    return Session(loop, validation, weights, output, fingerprint)
+
+
+def _reporter(session: Session, progress: bool | str) -> Reporter:
+    settings = session.loop.settings
+    updates = count_updates(len(useful_rows(session.loop.supply)), settings.optimisation)
+    done = session.progress.epoch * updates + session.progress.update
+    return Reporter(progress, settings.epochs * updates, done, make_tracker(progress, session.output))
+
+
+# ------------------------------------------------------------------------------------------ after
+
+
+def _finish(
+    model: MultimodalModel, cohort: Cohort, run: Run, settings: Settings, accelerator: Accelerator
+) -> None:
+    """Calibrate on the validation records, note the facts, save."""
+    model.calibration, model.thresholds = {}, {}
+    if len(cohort["val"]):
+        calibrate(model, cohort["val"])
+    model.card = {**card_facts(run, settings, cohort.name), "tables": {}}
+    if run.folder is not None and accelerator.is_main_process:
+        model.save_pretrained(run.folder / "model")
+    accelerator.wait_for_everyone()
+
+
+def card_facts(run: Run, settings: Settings, name: str) -> dict[str, Any]:
+    """What the model card says about data and training."""
+    policy, optimisation = settings.policy, settings.optimisation
+    weights = "on" if policy.weighs else "off"
+    facts: dict[str, Any] = {
+        "epochs": f"{len(run.history)} of at most {settings.epochs}, weights of epoch {run.best_epoch}",
+        "modality dropout": policy.dropout,
+        "missingness": f"{policy.missingness}, inverse-pattern weights {weights}",
+        **{f"effective sample size, {task}": round(size) for task, size in run.effective_sample_size.items()},
+        "optimiser": f"AdamW, learning rate {optimisation.lr:g}, weight decay {optimisation.weight_decay:g}",
+        "batch size": optimisation.batch_size * optimisation.accumulate,
+        "precision": optimisation.precision,
+        "frozen encoders": ", ".join(settings.frozen) or "none",
+        "seed": settings.seed,
+    }
+    for key, label in (("val_loss", "validation loss"), ("val_auroc", "validation AUROC")):
+        if run.best[key] is not None:
+            facts[label] = round(run.best[key], 4)
+    counts = " and ".join(f"{count:,} {part} records" for part, count in run.records.items())
+    return {"data": f"{name or 'A cohort'}: {counts}.", "training": facts}

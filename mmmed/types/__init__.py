@@ -1,0 +1,34 @@
+"""The nouns: schema, record, batch, tokens, fused state, prediction."""
+
+from mmmed.types.batch import Batch, Fused, Outputs, Tokens
+from mmmed.types.modalities import Category, Image, Modality, Number, Series, Tabular, Text, Volume
+from mmmed.types.prediction import Answer, Prediction
+from mmmed.types.record import Record, is_missing, spell
+from mmmed.types.schema import Schema
+from mmmed.types.tasks import Binary, Multiclass, Multilabel, Regression, Task
+
+__all__ = [
+    "Answer",
+    "Batch",
+    "Binary",
+    "Category",
+    "Fused",
+    "Image",
+    "Modality",
+    "Multiclass",
+    "Multilabel",
+    "Number",
+    "Outputs",
+    "Prediction",
+    "Record",
+    "Regression",
+    "Schema",
+    "Series",
+    "Tabular",
+    "Task",
+    "Text",
+    "Tokens",
+    "Volume",
+    "is_missing",
+    "spell",
+]
