@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mmmed.checks import suggestion
 from mmmed.data.collate import Collator
 from mmmed.models.calibration import interval, log_odds, probabilities
 from mmmed.models.inference import asking, device_of, schema_of
@@ -46,7 +47,9 @@ def predict(
     exact Shapley contribution of each. Raises ValueError for cells, files or modalities that cannot be read.
     """
     schema = schema_of(model)
+    notes: list[str] = []
     if not isinstance(record, Record):
+        notes += _misspelt(record, schema)
         record = Record.from_row(record, schema)
     batch = Collator(schema, missing_files, unreadable)([record])
     with asking(model):
@@ -59,13 +62,23 @@ def predict(
         for name, task in schema.tasks.items()
     }
     missing = tuple(name for name in model.modalities if name not in used)
-    notes = list(batch.notes[0])
+    notes += batch.notes[0]
     if not used:
         notes.append(
             "Nothing was recorded: this is what the model expects of anybody, not a finding about this "
             "patient."
         )
     return Prediction(record.id, answers, used, missing, _empty_cells(schema, batch), tuple(notes))
+
+
+def _misspelt(row: Mapping[str, Any], schema: Schema) -> list[str]:
+    """A note for every column that the model does not read but whose name is close to one it does."""
+    known = [*schema.columns, *(column for task in schema.tasks.values() for column in task.columns)]
+    known += [name for name in (schema.group, schema.id) if name]
+    hints = {name: suggestion(name, schema.columns) for name in row if name not in known}
+    return [
+        f'The row has "{name}", which the model does not read.{hint}' for name, hint in hints.items() if hint
+    ]
 
 
 def shapley(values: Mapping[frozenset[str], float], names: tuple[str, ...]) -> dict[str, float]:

@@ -253,3 +253,11 @@ def test_a_modality_that_the_schema_lost_is_answered_like_an_absent_one():
     model = make_model("multimodn", schema)
     with pytest.raises(ValueError, match='Did you mean "image"'):
         predict(model, Record("x", {"imgae": np.zeros((6, 6), np.float32)}))
+
+
+def test_a_misspelt_column_of_a_row_is_said_and_not_silently_missing(model):
+    tables = [m for m in SCHEMA.modalities.values() if isinstance(m, Tabular)]
+    right = next(cell.name for cell in tables[0].cells if isinstance(cell, Number))
+    said = predict(model, {right + "s": 1.0, "unrelated_thing": 2.0}).notes
+    assert any(f'Did you mean "{right}"' in note for note in said)
+    assert not any("unrelated_thing" in note for note in said)
