@@ -25,7 +25,9 @@ _PLACES = {
     "finetune": "mmmed.training.finetune",
     "evaluate": "mmmed.evaluation.evaluate",
     "missingness_benchmark": "mmmed.evaluation.benchmark",
+    "missingness_study": "mmmed.training.study",
     "predict": "mmmed.models.predict",
+    "predict_partial": "mmmed.models.predict",
     "MultimodalClassifier": "mmmed.training.estimators",
     "MultimodalRegressor": "mmmed.training.estimators",
     "list_components": "mmmed.catalogue",
@@ -46,7 +48,9 @@ __all__ = [
     "finetune",
     "evaluate",
     "missingness_benchmark",
+    "missingness_study",
     "predict",
+    "predict_partial",
     "MultimodalClassifier",
     "MultimodalRegressor",
     "list_components",
@@ -62,9 +66,10 @@ if TYPE_CHECKING:
     from mmmed.evaluation.evaluate import evaluate
     from mmmed.models.create import add_modality, create_model
     from mmmed.models.files import load_model
-    from mmmed.models.predict import predict
+    from mmmed.models.predict import predict, predict_partial
     from mmmed.training.estimators import MultimodalClassifier, MultimodalRegressor
     from mmmed.training.finetune import finetune
+    from mmmed.training.study import missingness_study
     from mmmed.types import Prediction, Record, Schema
 
 

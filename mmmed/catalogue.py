@@ -10,7 +10,15 @@ from typing import Any
 
 from mmmed.checks import check_known
 
-KINDS = ("image encoder", "volume encoder", "tabular encoder", "text encoder", "series encoder", "fusion")
+KINDS = (
+    "image encoder",
+    "volume encoder",
+    "tabular encoder",
+    "text encoder",
+    "series encoder",
+    "fusion",
+    "reference model",
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,45 @@ ROWS = (
     ),
     _row("irregular", "series encoder", "encoders.series:SeriesEncoder", "Kazemi et al., arXiv:1907.05321"),
     _row("multimodn", "fusion", "fusion.multimodn:MultiModN", "Swamy et al., arXiv:2309.14118"),
+    _row("cascade", "fusion", "fusion.cascade:Cascade", "Liu et al., arXiv:2210.00255", heads=2, latents=2),
+    _row(
+        "perceiver",
+        "fusion",
+        "fusion.perceiver:Perceiver",
+        "Hemker et al., arXiv:2311.09115",
+        heads=2,
+        latents=3,
+    ),
+    _row("lstm", "fusion", "fusion.lstm:LSTM", "Hayat et al., arXiv:2207.07027"),
     _row("concat", "fusion", "fusion.concat:Concat", "Soenksen et al., doi:10.1038/s41746-022-00689-4"),
+    _row("late", "fusion", "fusion.late:Late", "Kittler et al., doi:10.1109/34.667881"),
+    _row(
+        "gated_attention",
+        "fusion",
+        "fusion.gated_attention:GatedAttention",
+        "Ilse et al., arXiv:1802.04712",
+    ),
+    _row(
+        "token_transformer",
+        "fusion",
+        "fusion.token_transformer:TokenTransformer",
+        "Dosovitskiy et al., arXiv:2010.11929",
+        layers=1,
+        heads=2,
+    ),
+    _row("moe", "fusion", "fusion.moe:MixtureOfExperts", "Yun et al., arXiv:2410.08245", experts=3, hidden=8),
+    _row(
+        "logistic_regression",
+        "reference model",
+        "models.reference:LogisticReference",
+        "Cox, doi:10.1111/j.2517-6161.1958.tb00292.x",
+    ),
+    _row(
+        "gradient_boosting",
+        "reference model",
+        "models.reference:BoostingReference",
+        "Friedman, doi:10.1214/aos/1013203451",
+    ),
 )
 
 

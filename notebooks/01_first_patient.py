@@ -56,7 +56,7 @@ audit
 # symptom. What validation patients say at the end calibrates the probabilities.
 
 # %%
-from mmmed.training.augment import Augmentation
+from mmmed.training import Augmentation
 
 model = mmmed.create_model(cohort.schema, fusion="multimodn")
 mirrored = Augmentation(flip=True)  # this diagnosis does not depend on the side

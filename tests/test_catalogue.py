@@ -60,7 +60,8 @@ def test_no_name_stands_for_two_things():
 def test_names_are_listed_by_pattern_and_kind():
     assert "multimodn" in list_components()
     assert list_components("*modn") == ["multimodn"]
-    assert list_components(kind="fusion") == ["multimodn", "concat"]
+    assert list_components(kind="fusion")[:2] == ["multimodn", "cascade"]
+    assert list_components("c*", kind="fusion") == ["cascade", "concat"]
     assert list_components("multi*", kind="image encoder") == []
     with pytest.raises(ValueError, match='Did you mean "fusion"'):
         list_components(kind="fusions")
@@ -73,6 +74,8 @@ def test_a_component_is_found_and_built_by_name():
     assert find("concat", "fusion").name == "concat"
     with pytest.raises(ValueError, match=r"Unknown component 'multimod'\. Did you mean \"multimodn\""):
         create("multimod")
+    with pytest.raises(ValueError, match=r"Unknown fusion 'cascad'\. Did you mean \"cascade\""):
+        find("cascad", "fusion")
     with pytest.raises(ValueError, match="Unknown image encoder 'concat'"):
         find("concat", "image encoder")
 

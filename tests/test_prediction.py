@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -70,6 +71,7 @@ def test_the_json_form_holds_everything_and_only_plain_things():
         ],
         "contributions": {"image": 1.1, "labs": 1.2},
         "unit": None,
+        "set": None,
     }
     assert data["answers"]["days"]["unit"] == "d"
     assert (data["used"], data["missing"], data["missing_cells"]) == (
@@ -155,6 +157,30 @@ def test_the_bars_of_a_regression_span_its_way_and_shares_carry_the_unit():
     ]
     flat = Answer("regression", {"days": 4.0}, {"days": 4.0})
     assert bars(prediction(days=flat)._repr_html_()) == [("nothing known", 50.0, "4", "")]
+
+
+def test_the_set_is_said_in_text_card_and_json():
+    said = prediction(sepsis=binary(set=("no", "yes")))
+    assert "90 % prediction set: no or yes" in str(said)
+    assert "90 % prediction set: no or yes" in said._repr_html_()
+    assert json.loads(json.dumps(said.to_dict()))["answers"]["sepsis"]["set"] == ["no", "yes"]
+
+
+def test_an_empty_set_is_not_the_same_as_no_set():
+    empty = prediction(sepsis=binary(set=()))
+    assert "90 % prediction set: none of the levels" in str(empty)
+    assert empty.to_dict()["answers"]["sepsis"]["set"] == []
+    labels = prediction(signs=replace(SIGNS, set=()))
+    assert "no label" in str(labels)
+    never = prediction()
+    assert "excluded" not in str(never) + never._repr_html_()
+    assert never.to_dict()["answers"]["sepsis"]["set"] is None
+
+
+def test_the_levels_of_a_set_are_escaped():
+    card = prediction(sepsis=binary(set=(EVIL,)))._repr_html_()
+    assert "<script>" not in card
+    assert "&lt;script&gt;" in card
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel", "regression"])

@@ -50,3 +50,12 @@ def test_the_estimator_fits_a_frame(place):
     names = {"frame": frame(), "other": frame()}
     exec(BLOCKS[2].replace('group="patient")', 'group="patient", epochs=1, verbose=False)'), names)
     assert len(names["model"].predict_proba(names["frame"])) == 80
+
+
+def test_a_study_shows_what_a_changed_habit_does():
+    quick = BLOCKS[3].replace("reweight=False)}", 'reweight=False), "epochs": 1}')
+    quick = quick.replace('"defended": "multimodn"', '"defended": {"epochs": 1}')
+    names = {"mmmed": __import__("mmmed")}
+    exec(quick, names)
+    assert set(names["study"].table.column("recipe")) == {"undefended", "defended"}
+    assert not names["study"].errors

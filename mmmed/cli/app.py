@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from mmmed.catalogue import list_components
 from mmmed.types.prediction import NOTICE
 
 app = typer.Typer(
@@ -26,10 +27,11 @@ app = typer.Typer(
 )
 console = Console()
 
+FUSIONS = ", ".join(list_components(kind="fusion"))
 SOURCE = (
-    "A known cohort (synthetic, breast-us, hannover-cxr, covid-cxr, lgg-mri), a folder with metadata.csv and "
+    "A known cohort (synthetic; diabetes, digits, breast-cancer; breast-us, hannover-cxr, covid-cxr,"
+    " lgg-mri), a folder with metadata.csv and schema.json, or a CSV file (then name its columns)."
 )
-SOURCE += "schema.json, or a CSV file (then name its columns)."
 
 Source = Annotated[str, typer.Argument(help=SOURCE, metavar="COHORT")]
 Model = Annotated[
@@ -122,7 +124,7 @@ def audit(
 def finetune(
     source: Source,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where checkpoints and the model go.")],
-    fusion: Annotated[str, typer.Option(help="How modalities are fused: multimodn or concat.")] = "multimodn",
+    fusion: Annotated[str, typer.Option(help=f"How modalities are fused: {FUSIONS}.")] = "multimodn",
     encoder: Annotated[
         list[str] | None, typer.Option(help="modality=name, such as image=timm:resnet18 (repeat it).")
     ] = None,

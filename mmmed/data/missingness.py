@@ -1,244 +1,65 @@
-"""What is hidden from whom: rules that take recorded modalities away, to train or to test with gaps.
+"""Protocols: rules of missingness with their options, to be saved beside results and run again.
 
-Every rule returns `stays` [records modality] bool, a subset of `cohort.present`: nothing absent ever comes
-back. The chance of a record is a hash of seed, record and modality, so the same record is treated the same
-way in any order, in any subset, for every model; and with a larger share the same records lose the modality,
-and some more.
-
-Terms after Rubin, "Inference and missing data", Biometrika 63 (1976): missing completely at random (mcar), at
-random given what is observed (mar), not at random (mnar).
+The rules themselves are in `mmmed.data.hiding`; the names here are the same functions.
 """
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from mmmed.checks import check_known, check_share, listing, plain, suggestion
-from mmmed.types import Binary
-from mmmed.types.record import check_modalities, is_missing, spell
+from mmmed.checks import check_known, listing, plain
+from mmmed.data.hiding import (
+    drop_one,
+    keep_one,
+    mar,
+    mcar,
+    mnar_by_label,
+    mnar_by_value,
+    natural,
+    sequential,
+    uniforms,
+    whole_site,
+)
+from mmmed.types import Binary, Number, Tabular
+from mmmed.types.record import is_missing, spell
 
-
-def uniforms(ids: Iterable[str], names: Sequence[str], seed: int = 0) -> np.ndarray:
-    """Numbers in [0, 1), [records names], each made of BLAKE2b of (seed, name, id) and of nothing else."""
-    encoded = [str(item).encode() for item in ids]
-    columns = []
-    for name in names:
-        start = hashlib.blake2b(f"{seed}\0{name}\0".encode(), digest_size=8)
-        digests = bytearray()
-        for item in encoded:
-            one = start.copy()
-            one.update(item)
-            digests += one.digest()
-        columns.append(np.frombuffer(bytes(digests), dtype="<u8") >> 11)
-    if not columns:
-        return np.zeros((len(encoded), 0))
-    return np.stack(columns, axis=1) * 2.0**-53  # 53 bits: every float in [0, 1) as likely as it should be
-
-
-# --------------------------------------------------------------------------------------- completely at random
-
-
-def natural(cohort: Any) -> np.ndarray:
-    """Nothing hidden: the gaps that the cohort came with."""
-    return np.array(cohort.present, dtype=bool)
-
-
-def drop_one(cohort: Any, modality: str) -> np.ndarray:
-    """One modality hidden from everybody, also from those who have nothing else."""
-    stays = natural(cohort)
-    stays[:, _index(cohort, modality)] = False
-    return stays
-
-
-def keep_one(cohort: Any, modality: str) -> np.ndarray:
-    """All but one modality hidden from everybody; who lacks that one has nothing left."""
-    index = _index(cohort, modality)
-    stays = np.zeros_like(natural(cohort))
-    stays[:, index] = cohort.present[:, index]
-    return stays
-
-
-def mcar(
-    cohort: Any,
-    share: float,
-    seed: int = 0,
-    modalities: Sequence[str] | None = None,
-    keep_one: bool = True,
-) -> np.ndarray:
-    """Each recorded modality (of those named) is hidden with probability `share`.
-
-    keep_one: a record's last one stays, so slightly less than `share` is hidden.
-    """
-    check_share(share, name="share")
-    names = check_modalities(cohort.schema.modalities if modalities is None else modalities, cohort.schema)
-    chances = np.zeros(np.shape(cohort.present))
-    for name in names:
-        chances[:, _index(cohort, name)] = share
-    return _hide(cohort, chances, seed, keep_one)
-
-
-# ----------------------------------------------------------------------------------------------- for a reason
-
-
-def mar(
-    cohort: Any,
-    modality: str,
-    column: str,
-    low: float,
-    high: float,
-    seed: int = 0,
-    cut: float | str | None = None,
-    keep_one: bool = True,
-) -> np.ndarray:
-    """At random: hidden with probability `high` where an always observed column is high, else with `low`.
-
-    cut: a number (high = above it), a level (high = equal to it), or None for the median of these records;
-    give the number where the rule must be the same in every subset. Raises ValueError if the column has gaps
-    or belongs to the hidden modality.
-    """
-    index = _index(cohort, modality)
-    if column in cohort.schema.modalities[modality].columns:
-        raise ValueError(
-            f"Column {column!r} is part of {modality!r} and would be hidden with it. Take a column of "
-            "another modality, or mnar_by_value."
-        )
-    cells = cohort.column(column)
-    if gaps := sum(is_missing(cell) for cell in cells):
-        raise ValueError(
-            f"Column {column!r} should always be observed; it is missing in {gaps} records. Take another."
-        )
-    if isinstance(cut, str):
-        levels = np.array([spell(cell) for cell in cells], dtype=object)
-        check_known(cut, dict.fromkeys(levels), what=f"level of {column!r}")
-        above = levels == cut
-    else:
-        values = _numbers(cells, column)
-        above = values > (np.median(values) if cut is None else cut)
-    chances = np.where(above, check_share(high, name="high"), check_share(low, name="low"))
-    return _hide_one(cohort, index, chances, seed, keep_one)
-
-
-def mnar_by_value(
-    cohort: Any,
-    modality: str,
-    column: str,
-    shares: Sequence[float] = (0.65, 0.40, 0.15),
-    seed: int = 0,
-    keep_one: bool = True,
-) -> np.ndarray:
-    """Not at random, by value: the chance to be hidden depends on a number inside the hidden modality.
-
-    shares: for the low, middle and high third of the recorded values (ties go together, by their middle
-    rank); a record without the value counts as middle.
-    """
-    index = _index(cohort, modality)
-    columns = cohort.schema.modalities[modality].columns
-    if column not in columns:
-        raise ValueError(
-            f"Column {plain(column)} is not part of {modality!r}.{suggestion(column, columns)} It has "
-            f"{listing(columns)}."
-        )
-    if len(shares) != 3:
-        raise ValueError(f"shares should be three numbers (low, middle, high), got {plain(shares)}.")
-    shares = np.array([check_share(share, name="shares") for share in shares])
-    values = _numbers(cohort.column(column), column)
-    values[~cohort.present[:, index]] = np.nan
-    return _hide_one(cohort, index, shares[_thirds(values)], seed, keep_one)
-
-
-def mnar_by_label(
-    cohort: Any,
-    task: str,
-    modality: str,
-    positive: float = 0.20,
-    negative: float = 0.55,
-    seed: int = 0,
-    flipped: bool = False,
-    keep_one: bool = True,
-) -> np.ndarray:
-    """Not at random, by label: hidden with probability `positive` if the answer is yes, else `negative`.
-
-    The trap: a model that learns "missing means healthy" shines here and fails when the two are `flipped`.
-    Where the label is unknown, the mean of both applies.
-    """
-    index = _index(cohort, modality)
-    check_known(task, cohort.schema.tasks, what="task")
-    if not isinstance(cohort.schema.tasks[task], Binary):
-        raise ValueError(f"Task {task!r} should be Binary, got {type(cohort.schema.tasks[task]).__name__}.")
-    positive, negative = check_share(positive, name="positive"), check_share(negative, name="negative")
-    if flipped:
-        positive, negative = negative, positive
-    values, known = cohort.targets(task)
-    chances = np.where(np.asarray(values) > 0.5, positive, negative)
-    chances = np.where(np.asarray(known, dtype=bool), chances, (positive + negative) / 2)
-    return _hide_one(cohort, index, chances, seed, keep_one)
-
-
-# ------------------------------------------------------------------------------------------------------ parts
-
-
-def _index(cohort: Any, modality: str) -> int:
-    return list(cohort.schema.modalities).index(
-        check_known(modality, cohort.schema.modalities, what="modality")
-    )
-
-
-def _hide_one(cohort: Any, index: int, chances: np.ndarray, seed: int, keep_one: bool) -> np.ndarray:
-    """chances [records] for one modality."""
-    table = np.zeros(np.shape(cohort.present))
-    table[:, index] = chances
-    return _hide(cohort, table, seed, keep_one)
-
-
-def _hide(cohort: Any, chances: np.ndarray, seed: int, keep_one: bool) -> np.ndarray:
-    """chances [records modality] -> stays [records modality]."""
-    present = natural(cohort)
-    draws = uniforms(cohort.ids, list(cohort.schema.modalities), seed)
-    stays = present & (draws >= chances)
-    if keep_one:
-        # The one whose draw was furthest from being hidden: the same for every larger share, too.
-        emptied = present.any(1) & ~stays.any(1)
-        spared = np.where(present, draws, -1.0).argmax(1)
-        stays[emptied, spared[emptied]] = True
-    return stays
-
-
-def _numbers(cells: Iterable[Any], column: str) -> np.ndarray:
-    """Cells as float, missing = NaN."""
-    values = []
-    for cell in cells:
-        try:
-            values.append(np.nan if is_missing(cell) else float(cell))
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"Column {column!r} should be numeric, got {plain(cell)}. Name a numeric column, or a level "
-                "as cut=."
-            ) from error
-    return np.array(values, dtype=float)
-
-
-def _thirds(values: np.ndarray) -> np.ndarray:
-    """0, 1, 2 for the low, middle and high third by middle rank; 1 where the value is NaN."""
-    known = ~np.isnan(values)
-    _, place, counts = np.unique(values[known], return_inverse=True, return_counts=True)
-    middle = (np.cumsum(counts) - counts / 2) / max(known.sum(), 1)
-    thirds = np.ones(len(values), dtype=int)
-    thirds[known] = np.minimum((middle[place] * 3).astype(int), 2)
-    return thirds
-
-
-# --------------------------------------------------------------------------------------------------- protocol
+__all__ = [
+    "RULES",
+    "Mechanism",
+    "drop_one",
+    "keep_one",
+    "mar",
+    "mcar",
+    "mnar_by_label",
+    "mnar_by_value",
+    "natural",
+    "sequential",
+    "standard_mechanisms",
+    "uniforms",
+    "whole_site",
+]
 
 RULES = {
-    rule.__name__: rule for rule in (natural, drop_one, keep_one, mcar, mar, mnar_by_value, mnar_by_label)
+    rule.__name__: rule
+    for rule in (
+        natural,
+        drop_one,
+        keep_one,
+        mcar,
+        mar,
+        mnar_by_value,
+        mnar_by_label,
+        whole_site,
+        sequential,
+    )
 }
+MAR = {"low": 0.25, "high": 0.70}  # share hidden where the observed column is low, and where it is high
 
 
 @dataclass(frozen=True)
@@ -291,7 +112,19 @@ class Mechanism:
             return f"{'without' if self.name == 'drop_one' else 'only'} {options['modality']}"
         if self.name == "mnar_by_label":
             turned = ", flipped" if options.get("flipped") else ""
-            return f"by label {options['task']}: {options['modality']}{turned}"
+            strength = "".join(
+                f", {100 * options[side]:g} % of {word}"
+                for side, word in (("positive", "yes"), ("negative", "no"))
+                if side in options
+            )
+            return f"by label {options['task']}: {options['modality']}{strength}{turned}"
+        if self.name == "whole_site":
+            return f"without {options['modality']} at {options['column']} {options['site']}"
+        if self.name == "sequential":
+            share = (
+                f", {100 * options['share']:g} % without {options['after']}" if options.get("share") else ""
+            )
+            return f"{options['modality']} only after {options['after']}{share}"
         way = "mar" if self.name == "mar" else "by value"
         return f"{way} {options['column']}: {options['modality']}"
 
@@ -309,23 +142,90 @@ class Mechanism:
         return cls(data["name"], data["options"])
 
 
-def standard_mechanisms(schema: Any, seed: int = 0) -> list[Mechanism]:
-    """The rows of the benchmark: as recorded, mcar 10 / 30 / 50 / 70 %, each modality dropped, each kept
-    alone, and for every binary task each modality hidden by label, in both directions. With one modality
-    there is nothing to hide."""
+def standard_mechanisms(
+    cohort: Any, seed: int = 0, positive: float | None = None, negative: float | None = None
+) -> list[Mechanism]:
+    """The rows of the benchmark; with one modality there is nothing to hide.
+
+    As recorded; mcar 10 / 30 / 50 / 70 %; each modality dropped, each kept alone; by value, each table with a
+    number, by the first of them; for every binary task each modality by label, in both directions; and at
+    random, each other modality by the first column of a table that is never missing. cohort: also a `Schema`,
+    which cannot tell what is never missing: then nothing is hidden at random. That column, and the number
+    that parts its high from its low values, are taken from the training rows if the cohort holds any.
+    positive, negative: see `mnar_by_label` (None: its own).
+    """
+    schema = getattr(cohort, "schema", cohort)
     modalities = list(schema.modalities)
     if len(modalities) == 1:
         return [Mechanism("natural")]
     binary = [name for name, task in schema.tasks.items() if isinstance(task, Binary)]
+    shares = {"positive": positive, "negative": negative}
+    shares = {name: share for name, share in shares.items() if share is not None}
     return [
         Mechanism("natural"),
         *(Mechanism("mcar", {"share": share, "seed": seed}) for share in (0.1, 0.3, 0.5, 0.7)),
         *(Mechanism("drop_one", {"modality": name}) for name in modalities),
         *(Mechanism("keep_one", {"modality": name}) for name in modalities),
+        *([] if cohort is schema else _at_random(cohort, seed)),
+        *_by_value(schema, seed),
         *(
-            Mechanism("mnar_by_label", {"task": task, "modality": name, "flipped": flipped, "seed": seed})
+            Mechanism(
+                "mnar_by_label",
+                {"task": task, "modality": name, "flipped": flipped, "seed": seed, **shares},
+            )
             for task in binary
             for name in modalities
             for flipped in (False, True)
         ),
     ]
+
+
+def _by_value(schema: Any, seed: int) -> list[Mechanism]:
+    """Each table that has a number, hidden by the first of them."""
+    firsts = {
+        name: next((cell.name for cell in modality.cells if isinstance(cell, Number)), None)
+        for name, modality in schema.modalities.items()
+        if isinstance(modality, Tabular)
+    }
+    return [
+        Mechanism("mnar_by_value", {"modality": name, "column": column, "seed": seed})
+        for name, column in firsts.items()
+        if column is not None
+    ]
+
+
+def _at_random(cohort: Any, seed: int) -> list[Mechanism]:
+    """Each other modality, hidden by the first cell of a table that every record has; none if there is
+    none.
+    """
+    for owner, modality in cohort.schema.modalities.items():
+        for cell in getattr(modality, "cells", ()):
+            cut = _cut(cohort, owner, cell)
+            if cut is not None:
+                rule = {"column": cell.name, **MAR, "cut": cut, "seed": seed}
+                others = [name for name in cohort.schema.modalities if name != owner]
+                return [
+                    Mechanism("mar", {"modality": name, **rule})
+                    for name in others
+                    if cell.name not in cohort.schema.modalities[name].columns
+                ]
+    return []
+
+
+def _cut(cohort: Any, owner: str, cell: Any) -> float | str | None:
+    """Where a column parts the records: the median of a number, the level nearest to half of them of a
+    category. None if it is missing anywhere or parts nothing.
+    """
+    there = np.asarray(cohort.present)[:, list(cohort.schema.modalities).index(owner)]
+    cells = cohort.column(cell.name)
+    if not len(cells) or not there.all() or any(is_missing(value) for value in cells):
+        return None
+    training = np.asarray(cohort.splits) == "train"
+    if training.any():
+        cells = [value for value, chosen in zip(cells, training, strict=True) if chosen]
+    if isinstance(cell, Number):
+        values = np.array([float(value) for value in cells])
+        cut = float(np.median(values))
+        return cut if (values > cut).any() else None
+    levels, counts = np.unique([spell(value) for value in cells], return_counts=True)
+    return str(levels[np.abs(counts / len(cells) - 0.5).argmin()]) if len(levels) > 1 else None

@@ -61,6 +61,19 @@ class CellVectors(nn.Module):
             vectors[:, column] = level * known[:, column : column + 1]
         return vectors
 
+    def total(self, cells: Tensor, known: Tensor) -> Tensor:
+        """The sum over the columns of what `forward` gives, [n width], without a vector for each cell."""
+        kept = torch.where(known, cells, 0)
+        total = kept.new_zeros(len(kept), self.width)
+        if self.slopes is not None:
+            numbers = kept if len(self.numbers) == kept.shape[1] else kept[:, self.numbers]
+            total = compress(numbers) @ self.slopes
+        for place, table in self.tables.items():
+            column = int(place)
+            level = embedding(self._level(kept, column), table - table.mean(0))
+            total = total + level * known[:, column : column + 1]
+        return total
+
     def _level(self, cells: Tensor, column: int) -> Tensor:
         level = cells[:, column].long()
         if bool(((level < 0) | (level >= self.levels[column])).any()):
@@ -134,10 +147,10 @@ class TabularEncoder(nn.Module):
         check_shape(cells, "n columns", name="cells", columns=self.features, hint=hint)
         check_shape(known, "n columns", name="known", n=cells.shape[0], columns=self.features, hint=hint)
         cells = cells.to(next(self.parameters()).dtype)
-        vectors = self.vectors(cells, known)  # [n columns width]
         if self.cells_as_tokens:
+            vectors = self.vectors(cells, known)  # [n columns width]
             return Tokens((vectors + self.names) * known.unsqueeze(2), known)
-        row = vectors.sum(1)
+        row = self.vectors.total(cells, known)
         if self.indicators is not None:
             row = row + self.indicators(known.to(row.dtype))
         values = (self.linear(row) + self.network(row)).unsqueeze(1)

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmmed.checks import check_known
+from mmmed.data.features import Block, block_of_cells, blocks_of, presence, to_numbers
 from mmmed.evaluation.bootstrap import estimates
 from mmmed.evaluation.evaluate import headed
-from mmmed.evaluation.features import Block, block_of_cells, blocks_of, presence, to_numbers
 from mmmed.evaluation.folds import out_of_fold_auroc
 from mmmed.evaluation.scores import Table
 from mmmed.evaluation.tasks import kind_of, labels_of, metrics_for

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -81,16 +81,9 @@ def estimates(
     level: float = 0.95,
 ) -> dict[str, Estimate]:
     """Several scores over the same draws of patients: name -> Estimate. See `bootstrap`."""
-    y, (p,), patients = _known_rows(labels, (probabilities,), groups)
-    redrawn = {name: [] for name in metrics}
-    for weights in _weights(patients, draws, seed):
-        for name, metric in metrics.items():
-            redrawn[name].append(_scored(metric, y, p, weights))
-    result = {}
-    for name, metric in metrics.items():
-        first, *rest = np.concatenate(redrawn[name])
-        result[name] = _interval(first, np.array(rest), patients, level, centred=_is_biased(metric))
-    return result
+    many = Draws(labels, groups, draws, seed)
+    scores = many.scores(metrics, probabilities)
+    return {name: many.estimate(scores[name], level, is_biased(metrics[name])) for name in metrics}
 
 
 def difference(
@@ -108,31 +101,88 @@ def difference(
 
     Both are scored on every draw (paired), so what is hard for both does not widen the interval.
     """
-    y, (p, q), patients = _known_rows(labels, (first, second), groups)
-    gaps = [
-        _scored(metric, y, p, weights) - _scored(metric, y, q, weights)
-        for weights in _weights(patients, draws, seed)
-    ]
-    value, *rest = np.concatenate(gaps)
-    return _interval(value, np.array(rest), patients, level)
+    many = Draws(labels, groups, draws, seed)
+    one, other = (many.scores({"score": metric}, answers)["score"] for answers in (first, second))
+    return many.estimate(one - other, level)
 
 
-def _known_rows(labels: ArrayLike, predictions: tuple, groups: ArrayLike | None) -> tuple:
-    """Labels, predictions and patient numbers 0..G-1 of the rows that have a known label."""
-    y = np.asarray(labels, dtype=float)
-    arrays = [np.asarray(values, dtype=float) for values in predictions]
-    names = np.arange(len(y)) if groups is None else np.asarray(groups)
-    for name, array in [("groups", names), *(("probabilities", array) for array in arrays)]:
-        if len(array) != len(y):
-            raise ValueError(f"{name} should have {len(y)} rows like labels, got {len(array)}.")
-    known = ~np.isnan(y) if y.ndim == 1 else ~np.isnan(y).all(axis=1)
-    _, patients = np.unique(names[known], return_inverse=True)
-    return y[known], [array[known] for array in arrays], patients
+class Draws:
+    """The same draws of patients for many answers about the same rows, so that what is made of their scores
+    (differences, shares) gets its interval without drawing again.
+
+    labels [rows] or [rows labels], NaN where unknown; groups [rows]: the patient of each row. Rows without a
+    known label are left out of everything. `scores` gives [1 + draws]: the sample as it is, then each draw.
+    """
+
+    def __init__(self, labels: ArrayLike, groups: ArrayLike | None = None, draws: int = 1000, seed: int = 0):
+        check_count(draws, name="draws")
+        labels = np.asarray(labels, dtype=float)
+        names = np.arange(len(labels)) if groups is None else np.asarray(groups)
+        _check_rows("groups", names, len(labels))
+        self.known = ~np.isnan(labels) if labels.ndim == 1 else ~np.isnan(labels).all(axis=1)
+        self.labels = labels[self.known]
+        self.patients = np.unique(names[self.known], return_inverse=True)[1].reshape(-1)
+        self.draws, self.seed = draws, seed
+        self._weights: list[np.ndarray] | None = None
+
+    def scores(
+        self,
+        metrics: Mapping[str, scores.Metric],
+        probabilities: ArrayLike,
+        rows: np.ndarray | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Name -> score of the sample and of every draw, [1 + draws]; NaN where a draw has no score.
+
+        rows: bool [rows]; only these are scored, in draws of all patients.
+        """
+        p = np.asarray(probabilities, dtype=float)
+        _check_rows("probabilities", p, len(self.known))
+        y, p = self.labels, p[self.known]
+        inside = None if rows is None else np.asarray(rows, dtype=bool)[self.known]
+        if inside is not None:
+            y, p = y[inside], p[inside]
+        redrawn: dict[str, list[np.ndarray]] = {name: [] for name in metrics}
+        for weights in self._blocks():
+            weights = weights if inside is None else weights[:, inside]
+            for name, metric in metrics.items():
+                redrawn[name].append(_scored(metric, y, p, weights))
+        return {name: np.concatenate(parts) for name, parts in redrawn.items()}
+
+    def estimate(
+        self,
+        values: np.ndarray,
+        level: float = 0.95,
+        centred: bool = False,
+        rows: np.ndarray | None = None,
+    ) -> Estimate:
+        """A percentile interval of what `scores` gave, or of anything computed from it, draw by draw.
+
+        centred: move the draws so that their mean is the value. rows: as in `scores`, for n and patients.
+        """
+        first, *rest = values
+        patients = self.patients
+        if rows is not None:
+            patients = np.unique(patients[np.asarray(rows, bool)[self.known]], return_inverse=True)[1]
+        return _interval(first, np.array(rest), patients.reshape(-1), level, centred)
+
+    def _blocks(self) -> Iterable[np.ndarray]:
+        """Weights in blocks, kept if all of them are few enough."""
+        if self._weights is not None:
+            return self._weights
+        blocks = _weights(self.patients, self.draws, self.seed)
+        if self.draws * len(self.patients) > CELLS:
+            return blocks
+        self._weights = list(blocks)
+        return self._weights
+
+
+def _check_rows(name: str, values: np.ndarray, rows: int) -> None:
+    if len(values) != rows:
+        raise ValueError(f"{name} should have {rows} rows like labels, got {len(values)}.")
 
 
 def _weights(patients: np.ndarray, draws: int, seed: int) -> Iterator[np.ndarray]:
     """Row weights [draws rows] in blocks; the very first row is all ones: the sample as it is."""
-    check_count(draws, name="draws")
     count = int(patients.max(initial=-1)) + 1
     generator = np.random.default_rng(seed)
     yield np.ones((1, len(patients)))
@@ -174,7 +224,7 @@ def _why(n: int) -> str:
     return "these rows are of one class, or all equal" if n else "no row has a known label"
 
 
-def _is_biased(metric: scores.Metric) -> bool:
+def is_biased(metric: scores.Metric) -> bool:
     """Is it a calibration error, also inside a partial or averaged over labels?"""
     inner = getattr(metric, "keywords", {}).get("metric", metric)
     return getattr(inner, "func", inner) in (scores.ece, top_label_ece)

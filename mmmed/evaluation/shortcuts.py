@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mmmed.data.features import Block, block_of_cells, presence, to_numbers
 from mmmed.evaluation.baselines import confounder_columns, linear
 from mmmed.evaluation.bootstrap import Estimate
-from mmmed.evaluation.features import Block, block_of_cells, presence, to_numbers
 from mmmed.evaluation.findings import Finding
 from mmmed.evaluation.folds import FOLDS, out_of_fold_auroc, patient_folds
 from mmmed.evaluation.metrics import auroc

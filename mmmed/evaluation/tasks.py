@@ -126,11 +126,14 @@ def as_probabilities(task: str, kind: str, values: Any) -> np.ndarray:
 
 
 def answers_of(model: Any, cohort: Cohort) -> dict[str, np.ndarray]:
-    """Probabilities of every task, from a model of this package or from any function of a cohort.
+    """Probabilities of every task, from a model of this package, anything with `asker(cohort)`, or any
+    function of a cohort.
 
     A function may return {task: array [rows] or [rows outputs]}, or the array alone if there is one task.
     """
-    if hasattr(model, "encode"):
+    if hasattr(model, "asker"):
+        answers = model.asker(cohort)(np.asarray(cohort.present))
+    elif hasattr(model, "encode"):
         from mmmed.models.inference import predict_proba
 
         answers = predict_proba(model, cohort)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmmed.checks import listing
+from mmmed.data.features import presence
 from mmmed.evaluation.evaluate import patterns_of
-from mmmed.evaluation.features import presence
 from mmmed.evaluation.findings import Finding
 from mmmed.evaluation.scores import Table
 from mmmed.evaluation.shortcuts import input_cells

@@ -1,21 +1,15 @@
 """Figures that explain: the way to an answer, calibration, patterns of presence, what is left without a
-modality.
+modality, and which one to record next.
 """
 
-from importlib import import_module
-from typing import Any
+from mmmed.lazily import lazily
 
 _PLACES = {
     "plot_patterns": "patterns",
     "plot_reliability": "calibration_plot",
     "plot_subsets": "subsets",
     "plot_trajectory": "trajectories",
+    "value_of_information": "information",
 }
-__all__ = ["plot_patterns", "plot_reliability", "plot_subsets", "plot_trajectory"]
-
-
-def __getattr__(name: str) -> Any:
-    """Import matplotlib only when a figure is asked for."""
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+__all__ = ["plot_patterns", "plot_reliability", "plot_subsets", "plot_trajectory", "value_of_information"]
+__getattr__ = lazily(__name__, _PLACES)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmmed.checks import check_count
-from mmmed.explain.style import BLUE, DARK, GREY, Picture, quiet
+from mmmed.explain.style import quiet
+from mmmed.palette import BLUE, DARK, GREY, Picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mmmed.checks import check_known
-from mmmed.explain.style import DARK, PALETTE, Picture, quiet, spread
+from mmmed.explain.style import quiet, spread
+from mmmed.palette import DARK, PALETTE, Picture
 from mmmed.types import Prediction
 from mmmed.types.prediction import Answer
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mmmed.fusion.recurrence import check_modalities
+from mmmed.fusion.arrivals import Arrived, arrivals, check_modalities, check_new, in_slots, start_and_end
 from mmmed.layers.mlp import mlp
 from mmmed.layers.named import NamedModules
 from mmmed.types import Fused, Tokens
@@ -22,8 +22,9 @@ class Concat(nn.Module):
     """Parallel fusion with mean imputation.
 
     dim: width of the tokens; state_dim: width of the state. momentum: share by which a training batch moves
-    the running mean of each modality. With several processes each keeps its own mean and the first one's is
-    saved.
+    the running mean of each modality. presence: one more input per modality that says whether it is there; it
+    helps where missing is informative, and misleads where the reasons for it change. With several processes
+    each keeps its own mean and the first one's is saved.
     """
 
     def __init__(
@@ -34,12 +35,14 @@ class Concat(nn.Module):
         hidden: int = 64,
         dropout: float = 0.1,
         momentum: float = 0.05,
+        presence: bool = False,
     ):
         super().__init__()
         self.modalities = check_modalities(modalities)
-        self.dim, self.state_dim, self.momentum = dim, state_dim, momentum
+        self.dim, self.state_dim, self.momentum, self.presence = dim, state_dim, momentum, presence
+        self.slot = dim + presence  # width of a slot
         self.norms = NamedModules({name: nn.LayerNorm(dim) for name in self.modalities})
-        self.mix = mlp([dim * len(self.modalities), hidden, state_dim], dropout=dropout)
+        self.mix = mlp([self.slot * len(self.modalities), hidden, state_dim], dropout=dropout)
         self.register_buffer("means", torch.zeros(len(self.modalities), dim))
 
     def forward(
@@ -49,42 +52,51 @@ class Concat(nn.Module):
         present: Tensor,
         order: Sequence[str] | None = None,
     ) -> Fused:
-        """Fuse packed tokens; parallel fusion has no order, and `order` changes nothing. -> Fused with two
-        steps."""
-        means = self.means  # of the batches before this one: no record is judged by its neighbours
-        slots = []
-        for index, name in enumerate(self.modalities):
-            slot = means[index].expand(len(present), -1)
-            if name in tokens:
-                encoded = self.norms[name](tokens[name].mean())  # [n dim]
-                if self.training:
-                    self._follow(index, encoded)
-                slot = slot.index_copy(0, rows[name], encoded.to(slot.dtype))
-            slots.append(slot)
-        nothing = means.flatten().expand(len(present), -1)
-        steps = self.mix(torch.stack([nothing, torch.cat(slots, dim=1)], dim=1))  # [batch 2 state_dim]
-        any_here = present.any(1, keepdim=True)
-        return Fused(steps[:, 1], steps, torch.cat([torch.ones_like(any_here), any_here], dim=1))
+        """Fuse packed or dense tokens; parallel fusion has no order, and `order` changes nothing. -> Fused
+        with two steps."""
+        arrived = arrivals(tokens, rows, present, self.modalities)
+        # The means of the batches before this one: no record is judged by its neighbours.
+        means = self.means.clone().expand(len(present), -1, -1)
+        known = in_slots(arrived, self.modalities, self._encoded, means)  # [batch modality dim]
+        nothing = self._inputs(means, torch.zeros_like(present))
+        steps = self.mix(torch.stack([nothing, self._inputs(known, present)], dim=1))  # [batch 2 state_dim]
+        return start_and_end(steps[:, 0], steps[:, 1], present)
+
+    def _encoded(self, name: str, part: Arrived) -> Tensor:
+        encoded = self.norms[name](part.tokens.mean())  # [n dim]
+        if self.training:
+            self._follow(self.modalities.index(name), encoded, part.here)
+        return encoded
+
+    def _inputs(self, slots: Tensor, present: Tensor) -> Tensor:
+        """slots [batch modality dim] -> [batch modality*slot]"""
+        if self.presence:
+            slots = torch.cat([slots, present.to(slots.dtype).unsqueeze(2)], dim=2)
+        return slots.flatten(1)
 
     @torch.no_grad()
-    def _follow(self, index: int, encoded: Tensor) -> None:
-        # A new tensor, not in place: the old means are part of this step's graph.
-        means = self.means.clone()
-        means[index] = means[index].lerp(encoded.float().mean(0).to(means.dtype), self.momentum)
-        self.means = means
+    def _follow(self, index: int, encoded: Tensor, here: Tensor) -> None:
+        # In place, so that models side by side each follow their own; this step works on a copy.
+        count = here.sum()
+        total = torch.where(here.unsqueeze(1), encoded.float(), 0).sum(0)
+        mean = (total / count.clamp(min=1)).to(self.means.dtype)
+        old = self.means[index]
+        old.copy_(torch.where(count > 0, old.lerp(mean, self.momentum), old))
 
     def add_modality(self, name: str) -> None:
         """Append a slot whose weights and mean start at zero, so that earlier predictions stay as they
         were."""
-        if name in self.modalities:
-            raise ValueError(f"The fusion already has a modality {name!r}.")
-        old = self.mix[0]
-        wide = nn.Linear(old.in_features + self.dim, old.out_features)
-        with torch.no_grad():
-            wide.weight.zero_()
-            wide.weight[:, : old.in_features] = old.weight
-            wide.bias.copy_(old.bias)
-        self.mix[0] = wide.to(old.weight)
-        self.norms[name] = nn.LayerNorm(self.dim).to(old.weight)
+        self.norms[check_new(name, self.modalities)] = nn.LayerNorm(self.dim).to(self.means)
+        self.mix[0] = widened(self.mix[0], self.slot)
         self.means = torch.cat([self.means, self.means.new_zeros(1, self.dim)])
         self.modalities = (*self.modalities, name)
+
+
+def widened(old: nn.Linear, more: int) -> nn.Linear:
+    """The same linear layer with `more` inputs at the end, whose weights start at zero."""
+    wide = nn.Linear(old.in_features + more, old.out_features)
+    with torch.no_grad():
+        wide.weight.zero_()
+        wide.weight[:, : old.in_features] = old.weight
+        wide.bias.copy_(old.bias)
+    return wide.to(old.weight)

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from mmmed.fusion.recurrence import LearnedState, Recurrence, check_modalities, check_variant
+from mmmed.fusion.arrivals import check_modalities, check_variant
+from mmmed.fusion.recurrence import LearnedState, Recurrence
 from mmmed.layers.mlp import mlp
 from mmmed.types import Tokens
 

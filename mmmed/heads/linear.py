@@ -9,14 +9,19 @@ from mmmed.layers.mlp import mlp
 from mmmed.types import Task
 
 
-def make_head(task: Task, state_dim: int, hidden: int = 0, dropout: float = 0.1) -> nn.Module:
+def make_head(
+    task: Task, state_dim: int, hidden: int = 0, dropout: float = 0.1, norm: bool = True
+) -> nn.Module:
     """[... state_dim] -> [... outputs]: logits of a classification, one standardised number of a regression.
 
     hidden: width of a hidden layer. The default has none: the updates before it are non-linear already, and
-    on 2,000 pictures a linear head learned in a third of the steps.
+    on 2,000 pictures a linear head learned in a third of the steps. norm: LayerNorm first. Without it (and
+    without a hidden layer) the head is linear, so the mean of some states has the mean of their logits: what
+    late fusion needs.
     """
     sizes = [state_dim, hidden, task.outputs] if hidden else [state_dim, task.outputs]
-    return nn.Sequential(nn.LayerNorm(state_dim), *mlp(sizes, dropout=dropout))
+    first = [nn.LayerNorm(state_dim)] if norm else []
+    return nn.Sequential(*first, *mlp(sizes, dropout=dropout))
 
 
 class SigmoidClasses(nn.Module):

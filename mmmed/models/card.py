@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mmmed.models.conformal import ENOUGH, SET_LEVEL
 from mmmed.types.prediction import NOTICE
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def model_card(model: MultimodalModel) -> str:
         "prediction = mmmed.predict(model, record)   # a mmmed.Record, or a table row as a dict",
         "```",
     ]
+    lines += _calibration(model)
     card = model.card
     if card.get("data"):
         lines += ["", "## Data", "", str(card["data"])]
@@ -65,6 +67,33 @@ def model_card(model: MultimodalModel) -> str:
         "of hospital, "
         "device or population.",
     ]
+    if model.conformal:
+        limits.append(
+            f"The sets at {100 * SET_LEVEL:.0f} % keep their promise on average over records like those of "
+            "the validation, which also chose when to stop the training; not for each single patient."
+        )
     if not model.calibration:
         limits.append("The probabilities were never calibrated.")
     return "\n".join([*lines, "", "## Limits", "", *(f"- {limit}" for limit in limits), ""])
+
+
+def _calibration(model: MultimodalModel) -> list[str]:
+    """How many validation records stand behind each pattern, of the task that has the fewest."""
+    fits = {task: fit for task, fit in model.calibration.items() if fit.patterns}
+    if not fits:
+        return []
+    task = min(fits, key=lambda name: fits[name].records)
+    lines = [
+        "",
+        "## Calibration",
+        "",
+        f"Validation records with at least these inputs (`{task}`). A pattern with fewer than {ENOUGH} takes "
+        f"its {100 * SET_LEVEL:.0f} % sets from all patterns together.",
+        "",
+        "| inputs | records |",
+        "| --- | ---: |",
+    ]
+    for pattern, fit in fits[task].patterns.items():
+        names = [name for name, here in zip(model.modalities, pattern, strict=False) if here]
+        lines.append(f"| {' + '.join(names) or 'nothing'} | {fit.records} |")
+    return lines

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from mmmed.catalogue import find
+from mmmed.catalogue import find, list_components
 from mmmed.checks import check_count, check_known, listing, plain
 from mmmed.heads.linear import make_head
 from mmmed.models.multimodal import MultimodalModel
+from mmmed.models.reference import ReferenceModel
 from mmmed.types import Image, Schema, Series, Tabular, Text, Volume
 
 Part = str | tuple[str, Mapping[str, Any]] | nn.Module
@@ -36,11 +37,13 @@ def create_model(
     dim: int = 64,
     state_dim: int = 64,
     seed: int = 0,
-) -> MultimodalModel:
+) -> MultimodalModel | ReferenceModel:
     """Build a model for a schema.
 
-    fusion, encoders[modality]: a catalogue name ("multimodn", "concat"; "cnn", "timm:resnet18", ...), a pair
-    (name, options), or a ready-made module. Modalities that are not named get a small, fast default. dim:
+    fusion, encoders[modality]: a catalogue name ("multimodn", "cascade"; "cnn", "timm:resnet18", ...), a pair
+    (name, options), or a ready-made module. The name of a reference model ("logistic_regression",
+    "gradient_boosting") gives one without a network, for the same verbs; the other arguments are then
+    without effect. Modalities that are not named get a small, fast default. dim:
     width of the tokens; state_dim: width of the state. seed: of the random initial weights; the global seed
     is untouched. Raises ValueError for unknown names, with the nearest one.
 
@@ -51,6 +54,8 @@ def create_model(
         raise ValueError(
             "The schema asks nothing: name a target, for example tasks={'sepsis': Binary('sepsis')}."
         )
+    if isinstance(fusion, str) and fusion in list_components(kind="reference model"):
+        return find(fusion, "reference model").load().from_schema(schema)
     check_count(dim, name="dim")
     check_count(state_dim, name="state_dim")
     encoders = dict(encoders or {})
@@ -63,7 +68,8 @@ def create_model(
             part = encoders.get(name, _DEFAULT[type(modality)])
             built[name], config["encoders"][name] = _encoder(part, modality, dim)
         fused, config["fusion"] = _fusion(fusion, tuple(schema.modalities), dim, state_dim)
-        heads = {name: make_head(task, fused.state_dim) for name, task in schema.tasks.items()}
+        norm = getattr(fused, "head_norm", True)  # late fusion averages logits, so its heads are linear
+        heads = {name: make_head(task, fused.state_dim, norm=norm) for name, task in schema.tasks.items()}
         model = MultimodalModel(built, fused, heads, schema)
     model.config = config
     return model

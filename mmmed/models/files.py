@@ -18,6 +18,7 @@ from torch import nn
 from mmmed.checks import listing, plain
 from mmmed.models.calibration import Calibration
 from mmmed.models.card import model_card
+from mmmed.models.conformal import Conformal
 from mmmed.models.create import create_model
 from mmmed.models.multimodal import MultimodalModel
 from mmmed.types import Schema
@@ -56,6 +57,7 @@ def save_model(model: MultimodalModel, folder: str | os.PathLike[str]) -> None:
             {
                 "tasks": {task: calibration.to_dict() for task, calibration in model.calibration.items()},
                 "thresholds": model.thresholds,
+                "conformal": {task: part.to_dict() for task, part in model.conformal.items()},
             },
         )
         config = {
@@ -122,6 +124,8 @@ def load_model(
     saved = _read_json(folder / _CALIBRATION)
     model.calibration = {task: Calibration.from_dict(item) for task, item in saved["tasks"].items()}
     model.thresholds = dict(saved["thresholds"])
+    sets = saved.get("conformal", {})  # folders of before there were prediction sets have none
+    model.conformal = {task: Conformal.from_dict(item) for task, item in sets.items()}
     model.card = dict(config.get("card") or {})
     return model.eval()
 

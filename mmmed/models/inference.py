@@ -13,8 +13,10 @@ from torch import Tensor
 
 from mmmed.checks import listing
 from mmmed.data.collate import Collator, read_targets
-from mmmed.models.calibration import fit_calibration, probabilities
+from mmmed.models.calibration import Pattern, can_show, fit_calibration, patterns_to_fit, probabilities
+from mmmed.models.conformal import ENOUGH, SET_LEVEL, fit_conformal, prediction_set
 from mmmed.models.multimodal import MultimodalModel
+from mmmed.models.reference import Numbers, ReferenceModel
 from mmmed.types import Binary, Outputs, Regression, Schema, Tokens
 
 if TYPE_CHECKING:
@@ -51,7 +53,12 @@ class Encoded:
 def encode_cohort(
     model: MultimodalModel, cohort: Cohort, batch_size: int = 64, progress: bool = False
 ) -> Encoded:
-    """Run the encoders over a cohort, each on the records that have its modality."""
+    """Run the encoders over a cohort, each on the records that have its modality.
+
+    A reference model has no encoders; it reads its numbers, and the result serves the same purpose.
+    """
+    if isinstance(model, ReferenceModel):
+        return model.read(cohort)
     collator = Collator(schema_of(model), cohort.missing_files, cohort.unreadable)
     tokens: dict[str, list[Tokens]] = {name: [] for name in model.modalities}
     rows: dict[str, list[Tensor]] = {name: [] for name in model.modalities}
@@ -92,11 +99,12 @@ def predict_encoded(
 ) -> dict[str, np.ndarray]:
     """Probabilities (see `predict_proba`) with some modalities hidden: present [records modality] bool.
 
-    What a record lacks stays absent whatever `present` says. The encoders do not run again.
+    What a record lacks stays absent whatever `present` says. The encoders do not run again. Each record is
+    read by the calibration of the pattern that is left of it.
     """
-    logits = logits_encoded(model, encoded, present, batch_size)
+    logits, here = logits_encoded(model, encoded, present, batch_size), _left(encoded, present)
     return {
-        name: probabilities(task, logits[name], model.calibration.get(name) if calibrated else None)
+        name: probabilities(task, logits[name], model.calibration.get(name) if calibrated else None, here)
         for name, task in schema_of(model).tasks.items()
     }
 
@@ -105,7 +113,9 @@ def logits_encoded(
     model: MultimodalModel, encoded: Encoded, present: np.ndarray | None = None, batch_size: int = 1024
 ) -> dict[str, np.ndarray]:
     """Raw outputs of the last step: task -> [records outputs]."""
-    here = encoded.present if present is None else encoded.present & np.asarray(present, dtype=bool)
+    here = _left(encoded, present)
+    if isinstance(model, ReferenceModel):
+        return model.logits(encoded, here)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in model.heads}
     with asking(model):
         for start in range(0, max(len(encoded), 1), batch_size):
@@ -115,28 +125,92 @@ def logits_encoded(
     return {name: np.concatenate(chunks) for name, chunks in parts.items()}
 
 
-def calibrate(model: MultimodalModel, cohort: Cohort, seed: int = 0) -> MultimodalModel:
-    """Fit `model.calibration` and, for binary tasks, `model.thresholds` on records the model was not trained
-    on.
+def prediction_sets(
+    model: MultimodalModel,
+    cohort: Cohort | Encoded,
+    present: np.ndarray | None = None,
+    level: float = SET_LEVEL,
+) -> dict[str, np.ndarray]:
+    """What cannot be excluded at `level`, for every record and calibrated task; see `conformal`.
+
+    Binary, multiclass: bool [records levels]. Multilabel: bool [records labels 2], absent and present.
+    Regression: low and high [records 2] in its unit. present [records modality] hides as in
+    `predict_encoded`.
+    """
+    encoded = cohort if isinstance(cohort, (Encoded, Numbers)) else encode_cohort(model, cohort)
+    logits, here = logits_encoded(model, encoded, present), _left(encoded, present)
+    return {
+        name: prediction_set(task, logits[name], model.conformal[name], here, level)
+        for name, task in schema_of(model).tasks.items()
+        if name in model.conformal
+    }
+
+
+def calibrate(
+    model: MultimodalModel, cohort: Cohort, seed: int = 0, patterns: bool = True
+) -> MultimodalModel:
+    """Fit `model.calibration`, `model.conformal` and, for binary tasks, `model.thresholds` on records the
+    model was not trained on.
 
     A threshold is the probability above which sensitivity + specificity is largest on these records. A task
-    without a known label here, or a binary one with a single class, stays as it is. -> the same model.
+    without a known label here, or a binary one with a single class, stays as it is. patterns: also fit every
+    pattern of presence by itself, on records reduced to it; False where absence is a symptom (the training
+    policy "use"), since a record with something hidden is then not like one that never had it. -> the same
+    model.
     """
     encoded = encode_cohort(model, cohort)
-    logits = logits_encoded(model, encoded)
-    records = list(cohort)
+    logits, records = logits_encoded(model, encoded), list(cohort)
+    reduced = _reduced(model, encoded) if patterns else {}
     for name, task in schema_of(model).tasks.items():
         targets, known = (tensor.numpy() for tensor in read_targets(name, task, records))
         classes = np.unique(targets[known]) if known.any() else ()
         if not isinstance(task, Regression) and len(classes) < 2:
             continue
-        fitted = fit_calibration(task, logits[name], targets, known, encoded.groups, seed)
-        if fitted is not None:
-            model.calibration[name] = fitted
+        parts = {pattern: (rows, part[name]) for pattern, (rows, part) in reduced.items()} or None
+        fitted = fit_calibration(task, logits[name], targets, known, encoded.groups, seed, parts)
+        if fitted is None:
+            continue
+        model.calibration[name] = fitted
+        model.conformal[name] = fit_conformal(task, logits[name], targets, known, encoded.groups, seed, parts)
         if isinstance(task, Binary):
-            chances = probabilities(task, logits[name], fitted)[:, 0]
+            chances = probabilities(task, logits[name], fitted, encoded.present)[:, 0]
             model.thresholds[name] = _best_threshold(targets[known], chances[known])
     return model
+
+
+def remarks(model: MultimodalModel, present: np.ndarray) -> list[str]:
+    """What must be said about the calibration of one pattern of presence [modalities], in sentences."""
+    names = [name for name, here in zip(model.modalities, present, strict=True) if here]
+    inputs, said = " + ".join(names) or "nothing", []
+    if not _was_trained(model, present):
+        said.append(f"No training record had {inputs} together: how they add up is a guess.")
+    fits = [fit for fit in model.calibration.values() if fit.patterns]
+    if any(not fit.known(present) for fit in fits):
+        said.append(f"No validation record had {inputs}: the general calibration is used.")
+    sets = [model.conformal[name] for name in model.calibration if name in model.conformal]
+    few = min((s.records(present) for s in sets if not s.plain and not s.own(present)), default=None)
+    if few is not None:
+        said.append(
+            f"Only {few} validation records had {inputs} (at least {ENOUGH} are needed): the "
+            f"{100 * SET_LEVEL:.0f} % sets rest on all patterns together."
+        )
+    return said
+
+
+def _was_trained(model: MultimodalModel, present: np.ndarray) -> bool:
+    """Did a training record show this pattern [modalities], as it came or after modality dropout?
+
+    True where nothing is known about the training.
+    """
+    seen = model.card.get("patterns")
+    if not seen or not np.any(present):
+        return True
+    rows = np.zeros((len(seen), len(present)), dtype=bool)  # a modality that was added later was in none
+    for row, pattern in zip(rows, seen, strict=True):
+        row[: len(pattern)] = pattern
+    here = np.asarray(present, dtype=bool)
+    dropped = bool(model.card.get("training", {}).get("modality dropout", 0))
+    return bool((rows[:, here].all(axis=1) if dropped else (rows == here).all(axis=1)).any())
 
 
 def check_cohort(model: MultimodalModel, cohort: Cohort) -> None:
@@ -181,6 +255,25 @@ def schema_of(model: MultimodalModel) -> Schema:
 def device_of(model: MultimodalModel) -> torch.device:
     """Where the model lives."""
     return next(model.parameters()).device
+
+
+def _left(encoded: Encoded, present: np.ndarray | None) -> np.ndarray:
+    """What is there and stays: [records modality] bool."""
+    return encoded.present if present is None else encoded.present & np.asarray(present, dtype=bool)
+
+
+def _reduced(
+    model: MultimodalModel, encoded: Encoded
+) -> dict[Pattern, tuple[np.ndarray, dict[str, np.ndarray]]]:
+    """Pattern -> the rows that can be reduced to it, and task -> their logits [n outputs] when they are."""
+    found = {}
+    for pattern in patterns_to_fit(encoded.present):
+        rows = np.flatnonzero(can_show(encoded.present, pattern))
+        shown = np.zeros_like(encoded.present)
+        shown[rows] = pattern
+        logits = logits_encoded(model, encoded, shown)
+        found[pattern] = rows, {name: values[rows] for name, values in logits.items()}
+    return found
 
 
 def _fuse_slice(model: MultimodalModel, encoded: Encoded, present: Tensor, start: int) -> Outputs:

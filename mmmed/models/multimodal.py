@@ -10,8 +10,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from mmmed.checks import listing
+from mmmed.fusion.recurrence import Recurrence
 from mmmed.layers.named import NamedModules
 from mmmed.types import Batch, Fused, Outputs, Schema, Tokens
+
+SEQUENTIAL = ("multimodn", "cascade", "lstm")  # catalogue names of the fusions that carry a state
 
 
 class MultimodalModel(nn.Module):
@@ -55,6 +58,7 @@ class MultimodalModel(nn.Module):
         self.schema = schema
         self.config: dict[str, Any] | None = None  # what `create_model` got; None for ready-made parts
         self.calibration: dict[str, Any] = {}  # task -> Calibration, set by `calibrate`
+        self.conformal: dict[str, Any] = {}  # task -> Conformal, set by `calibrate` too
         self.thresholds: dict[str, float] = {}  # binary task -> threshold chosen on validation
         self.card: dict[str, Any] = {}  # measured facts for the model card
 
@@ -89,9 +93,17 @@ class MultimodalModel(nn.Module):
         rows: Mapping[str, Tensor],
         present: Tensor,
         order: Sequence[str] | Tensor | None = None,
+        state: Tensor | None = None,
     ) -> Outputs:
-        """Answer from tokens that were encoded before (see `encode`)."""
-        return self.answer(self.fusion(tokens, rows, present, order))
+        """Answer from tokens that were encoded before (see `encode`).
+
+        state [batch ...]: `Fused.carry` of an earlier call, from which a sequential fusion goes on;
+        ValueError for a fusion that looks at all modalities at once.
+        """
+        if state is None:
+            return self.answer(self.fusion(tokens, rows, present, order))
+        check_sequential(self.fusion)
+        return self.answer(self.fusion(tokens, rows, present, order, state))
 
     def answer(self, fused: Fused) -> Outputs:
         """The heads, applied once to all steps: [batch step dim] -> [batch step outputs]."""
@@ -120,3 +132,13 @@ def encode(encoder: nn.Module, values: Any) -> Tokens:
         return encoded
     encoded = encoded if encoded.ndim == 3 else encoded.unsqueeze(1)  # [n dim] -> [n 1 dim]
     return Tokens(encoded, encoded.new_ones(encoded.shape[:2], dtype=bool))
+
+
+def check_sequential(fusion: nn.Module) -> None:
+    """Raise ValueError for a fusion that has no state to go on from: a parallel one, or one that visits every
+    modality several times."""
+    if not isinstance(fusion, Recurrence) or fusion.passes > 1:
+        raise ValueError(
+            f"{type(fusion).__name__} looks at all modalities at once and has no state to go on from. "
+            f"Sequential fusions have one: {', '.join(SEQUENTIAL)}."
+        )

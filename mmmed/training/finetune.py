@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from mmmed.checks import check_known
 from mmmed.data.collate import Collator
 from mmmed.models.inference import calibrate, check_cohort
+from mmmed.models.reference import ReferenceModel
 from mmmed.training.augment import Augmentation
 from mmmed.training.checkpoint import check_writable, delete_checkpoints
 from mmmed.training.fingerprint import architecture_fingerprint, schema_fingerprint, supply_fingerprint
 from mmmed.training.loop import Loop
 from mmmed.training.optimisation import Optimisation, make_optimiser
-from mmmed.training.plan import count_updates, useful_rows
+from mmmed.training.plan import check_learnable, count_updates, useful_rows
 from mmmed.training.policy import Policy
 from mmmed.training.progress import Reporter, check_progress, make_tracker
+from mmmed.training.references import fit_reference
 from mmmed.training.run import Run
 from mmmed.training.session import Session
 from mmmed.training.settings import Settings
@@ -61,17 +65,26 @@ def finetune(
     are cached. progress: True, False (silent) or "tensorboard". seed: of order, dropout and augmentation; the
     global seed is not touched.
 
+    A reference model (see `create_model`) is fitted to five copies of the records, each with modality dropout
+    drawn anew, and the same weights; everything but policy and seed is without effect.
+
     Under torchrun or `accelerate launch` each process works on its share of every batch. Raises ValueError if
     the output cannot be written, if a checkpoint belongs to another run, or if a loss is not finite.
     """
     output = None if output is None else Path(output)
     frozen = tuple(dict.fromkeys((frozen,) if isinstance(frozen, str) else frozen))
+    if isinstance(model, ReferenceModel):
+        check_cohort(model, cohort)
+        if output is not None:
+            said = f"A {model.name} is refitted in seconds and not saved: {output} stays empty."
+            warnings.warn(said, stacklevel=2)
+        return fit_reference(model, cohort, policy, seed)
     settings = Settings(epochs, patience, policy, optimisation, augmentation, frozen, seed)
     check_progress(progress, output)
-    cohort = _check(model, cohort, frozen)
-    accelerator = _accelerator()
-    with _output(output, model, accelerator, resume) as caches, _in_training(model, accelerator, frozen):
-        train, val = _supplies(model, cohort, settings, caches, accelerator)
+    cohort = check_inputs(model, cohort, frozen)
+    accelerator = make_accelerator()
+    with _output(output, model, accelerator, resume) as caches, in_training(model, accelerator, frozen):
+        train, val = make_supplies(model, cohort, settings, caches, accelerator)
         session = _session(model, train, val, accelerator, settings, output)
         session.resume()
         reporter = _reporter(session, progress if accelerator.is_main_process else False)
@@ -86,14 +99,14 @@ def finetune(
             session.weights.effective,
             {"train": len(train), "val": 0 if val is None else len(val)},
         )
-        _finish(model, cohort, run, settings, accelerator)
+        finish(model, cohort, run, settings, accelerator)
     return run
 
 
 # ------------------------------------------------------------------------------------------ before
 
 
-def _accelerator() -> Accelerator:
+def make_accelerator() -> Accelerator:
     from accelerate import Accelerator
 
     # Unless it is told that there are only CPUs, accelerate lets the processes of torchrun work side by side,
@@ -102,7 +115,7 @@ def _accelerator() -> Accelerator:
     return Accelerator(cpu=not cards)
 
 
-def _check(model: MultimodalModel, cohort: Cohort, frozen: Sequence[str]) -> Cohort:
+def check_inputs(model: MultimodalModel, cohort: Cohort, frozen: Sequence[str]) -> Cohort:
     """The cohort as the model reads it."""
     for name in frozen:
         check_known(name, model.modalities, what="modality to freeze")
@@ -137,7 +150,7 @@ def _output(
 
 
 @contextmanager
-def _in_training(model: MultimodalModel, accelerator: Accelerator, frozen: Sequence[str]) -> Iterator[None]:
+def in_training(model: MultimodalModel, accelerator: Accelerator, frozen: Sequence[str]) -> Iterator[None]:
     """On the accelerator's device, some encoders frozen; afterwards torch's random stream is as before."""
     device = next(model.parameters()).device
     trained = [p for name in frozen for p in model.encoders[name].parameters() if p.requires_grad]
@@ -156,7 +169,7 @@ def _in_training(model: MultimodalModel, accelerator: Accelerator, frozen: Seque
         model.eval()
 
 
-def _supplies(
+def make_supplies(
     model: MultimodalModel, cohort: Cohort, settings: Settings, caches: Path, accelerator: Accelerator
 ) -> tuple[Supply, Supply | None]:
     """Training and validation records, with cached tokens in place of what a frozen encoder reads."""
@@ -171,8 +184,7 @@ def _supplies(
     collator = Collator(model.schema, cohort.missing_files, cohort.unreadable, tokens=stores)
     parts = [Readable(cohort[part], stores) if stores else cohort[part] for part in ("train", "val")]
     train, val = (make_supply(part, collator, workers=settings.optimisation.workers) for part in parts)
-    if not any(known.any() for known in train.known.values()):
-        raise ValueError("No training record has a known label, so there is nothing to learn.")
+    check_learnable(model.modalities, train.present, train.known)
     return train, val
 
 
@@ -214,14 +226,15 @@ def _reporter(session: Session, progress: bool | str) -> Reporter:
 # ------------------------------------------------------------------------------------------ after
 
 
-def _finish(
+def finish(
     model: MultimodalModel, cohort: Cohort, run: Run, settings: Settings, accelerator: Accelerator
 ) -> None:
     """Calibrate on the validation records, note the facts, save."""
-    model.calibration, model.thresholds = {}, {}
+    model.calibration, model.conformal, model.thresholds = {}, {}, {}
     if len(cohort["val"]):
-        calibrate(model, cohort["val"])
-    model.card = {**card_facts(run, settings, cohort.name), "tables": {}}
+        calibrate(model, cohort["val"], patterns=settings.policy.weighs)
+    patterns = np.unique(np.array(cohort["train"].present), axis=0).tolist()
+    model.card = {**card_facts(run, settings, cohort.name), "patterns": patterns, "tables": {}}
     if run.folder is not None and accelerator.is_main_process:
         model.save_pretrained(run.folder / "model")
     accelerator.wait_for_everyone()

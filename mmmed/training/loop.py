@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -128,8 +128,11 @@ class Loop:
             }
             self._seed_layers(moment, piece)
             with self._only_last(piece, update), self._autocast():
-                losses = record_losses(self.wrapped(batch), batch, self.tasks, weights)
+                outputs = self.wrapped(batch, self._order(plan, rows))
+                losses = record_losses(outputs, batch, self.tasks, weights)
                 loss = mean_over_tasks(losses, update.totals)
+                if len(rows):  # what the fusion adds, such as the load of experts: by this part's share
+                    loss = loss + sum(outputs.fused.extra.values()) * (len(rows) / len(update))
                 if world > 1:
                     # Every process must touch every weight, also those of a modality that none of its records
                     # has; and gradients are averaged over processes, where the sum of the parts is wanted.
@@ -142,6 +145,15 @@ class Loop:
         norm = self._step()
         self.optimiser.zero_grad(set_to_none=True)
         return total, norm
+
+    def _order(self, plan: EpochPlan, rows: Tensor) -> Sequence[str] | Tensor | None:
+        """The order of fusion of some records: names where they share one, which is faster, else indices."""
+        if plan.orders is None:
+            return None
+        orders = plan.orders[rows]
+        if len(rows) and (orders == orders[0]).all():
+            return [self.model.modalities[index] for index in orders[0].tolist()]
+        return orders.to(self.accelerator.device)
 
     def _prepare(self, batch: Batch, numbers: Tensor, moment: tuple[int, int], piece: int) -> Batch:
         if self.settings.augmentation is not None:

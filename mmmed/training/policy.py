@@ -10,6 +10,8 @@ from torch import Tensor
 
 from mmmed.checks import check_known, check_share, plain
 
+ORDERS = ("fixed", "random", "per record")
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -20,16 +22,21 @@ class Policy:
     where another ward records other things) or "use" (it may be, because it will be the same wherever the
     model is used). reweight: with "ignore", weigh each record by P(y) P(m) / P(y, m), m its pattern after
     dropout. clip: the largest weight. Dropout and weights need each other: see `mmmed.training.weights`.
+    order: in which a sequential fusion visits the modalities in training: "fixed" (as the schema lists them),
+    "random" (a new order for each batch, the shuffle mode of MultiModN) or "per record" (a new one for each
+    record and epoch). A model that has seen many orders answers after any of them.
     """
 
     dropout: float = 0.3
     reweight: bool = True
     clip: float = 10.0
     missingness: str = "ignore"
+    order: str = "fixed"
 
     def __post_init__(self) -> None:
         check_share(self.dropout, name="dropout")
         check_known(self.missingness, ("ignore", "use"), what="missingness policy")
+        check_known(self.order, ORDERS, what="order")
         if not self.clip >= 1:
             raise ValueError(f"clip should be at least 1 (no weight above it), got {plain(self.clip)}.")
 

@@ -92,11 +92,21 @@ def cache_tokens(
         part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder))
         try:
             _write(encoder, modality, having, _bare(collator, modality), part, device, report)
-            os.replace(part, place)
+            _put(part, place)
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise
     return TokenStore(place)
+
+
+def _put(part: Path, place: Path) -> None:
+    """Move a whole cache to its place; another process that was faster has put the same there."""
+    try:
+        os.replace(part, place)
+    except OSError:
+        if not (place / "index.json").is_file():
+            raise
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def cache_key(encoder: nn.Module, modality: str, records: Sequence[Record], collator: Collator) -> str:
@@ -104,11 +114,12 @@ def cache_key(encoder: nn.Module, modality: str, records: Sequence[Record], coll
     entry = Schema({modality: collator.schema.modalities[modality]})
     weights = (part for name, tensor in encoder.state_dict().items() for part in (name, tensor))
     policies = (type(encoder).__qualname__, collator.missing_files, collator.unreadable)
-    contents = (part for record in records for part in _content(record, modality))
+    contents = (part for record in records for part in record_content(record, modality))
     return digest([schema_fingerprint(entry), *policies, *weights, *contents])
 
 
-def _content(record: Record, modality: str) -> list[str]:
+def record_content(record: Record, modality: str) -> list[str]:
+    """Id and what one modality of a record holds, as text; a file by path, size and time of its change."""
     values = record.inputs[modality]
     values = values if isinstance(values, (list, tuple)) else [values]
     return [record.id, *(_identity(value, record.folder) for value in values)]

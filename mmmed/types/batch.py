@@ -125,6 +125,8 @@ class Tokens:
         """Mean over the real tokens of each row: [n dim]. A row without any real token gives zeros."""
         real = self.mask.unsqueeze(-1)  # [n tokens 1]
         # Filled, not multiplied by zero: 0 * NaN is NaN, and padding may hold anything.
+        if real.shape[1] == 1:
+            return self.values.masked_fill(~real, 0).squeeze(1)
         return self.values.masked_fill(~real, 0).sum(1) / real.sum(1).clamp(min=1).to(self.values.dtype)
 
 
@@ -132,16 +134,20 @@ class Tokens:
 class Fused:
     """The state after each modality.
 
-    state [batch dim]: all that is known. steps [batch step dim]: step 0 is "nothing known", the last equals
-    `state`. step_mask [batch step] bool: True at 0 and where the step's modality was present. order: name of
-    each step's modality, () where a step is no single modality; `None` entry for step 0 is left out, so
-    len(order) = steps - 1.
+    state [batch dim]: all that is known. steps [batch step dim]: step 0 is "nothing known" (or a carried
+    state), the last equals `state`. step_mask [batch step] bool: True at 0 and where the step's modality was
+    present. order: name of each step's modality, () where a step is no single modality; step 0 has none, so
+    len(order) = steps - 1. carry [batch ...]: what a sequential fusion takes up again when more arrives
+    later; None where nothing can be carried. extra: scalars that training adds to the loss (already
+    weighted), such as the load of experts.
     """
 
     state: Tensor
     steps: Tensor
     step_mask: Tensor
     order: tuple[str, ...] = ()
+    carry: Tensor | None = None
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mmmed.types.carried import CarriedState
+
 NOTICE = "Research use only. Not a medical device."
 
 
@@ -19,7 +21,11 @@ class Answer:
     model was never calibrated. prior: the values when nothing is known. trajectory: ((modality, values), ...)
     in the order of fusion, the values after that modality was added to the ones before; it ends at `values`.
     contributions: modality -> exact Shapley share of `values - prior` for the leading level, in log-odds
-    (regression: in `unit`); they add up to the whole difference.
+    (regression: in `unit`); they add up to the whole difference. set: the levels that cannot be excluded at
+    90 % (multilabel: the labels whose presence cannot be); None for a regression or a model that was never
+    calibrated. An empty set of levels stays empty and is shown as "none of the levels": each is less likely
+    than the true one usually is, so the record is unlike those of the validation. Filling it with the leading
+    level would make the most doubtful records look the most certain.
     """
 
     kind: str
@@ -29,6 +35,7 @@ class Answer:
     contributions: Mapping[str, float] = field(default_factory=dict)
     interval: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     unit: str | None = None
+    set: tuple[str, ...] | None = None
 
     @property
     def leading(self) -> str:
@@ -47,7 +54,8 @@ class Prediction:
 
     used, missing: modality names. missing_cells: modality -> columns that were not recorded although the
     modality is there. notes: what else the reader must know (nothing present, unknown category, unreadable
-    file).
+    file). state: from which `predict_partial` goes on when more is recorded later; None where the fusion
+    carries none.
     """
 
     id: str
@@ -56,6 +64,7 @@ class Prediction:
     missing: tuple[str, ...]
     missing_cells: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    state: CarriedState | None = field(default=None, repr=False, compare=False)
 
     def __getitem__(self, task: str) -> Answer:
         return self.answers[task]
@@ -73,6 +82,7 @@ class Prediction:
                     "trajectory": [{"after": name, "values": dict(values)} for name, values in a.trajectory],
                     "contributions": dict(a.contributions),
                     "unit": a.unit,
+                    "set": None if a.set is None else list(a.set),
                 }
                 for task, a in self.answers.items()
             },
@@ -90,6 +100,8 @@ class Prediction:
             way = [f"nothing known {_say(answer, answer.prior)}"]
             way += [f"+ {name} {_say(answer, values)}" for name, values in answer.trajectory]
             lines.append("    " + "  ->  ".join(way))
+            if answer.set is not None:
+                lines.append(f"    {_left(answer)}")
         lines.append(
             f"  used: {', '.join(self.used) or 'nothing'}; missing: {', '.join(self.missing) or 'nothing'}"
         )
@@ -140,6 +152,13 @@ def _say(answer: Answer, values: Mapping[str, float]) -> str:
     return ", ".join(f"{level} {_number(answer, value)}" for level, value in values.items())
 
 
+def _left(answer: Answer) -> str:
+    """The prediction set in words."""
+    if answer.kind == "multilabel":
+        return f"90 % prediction set: {', '.join(answer.set or ()) or 'no label'}"
+    return f"90 % prediction set: {' or '.join(answer.set or ()) or 'none of the levels'}"
+
+
 def _range(answer: Answer, level: str | None = None) -> str:
     bounds = answer.interval.get(level or answer.leading)
     return f" [{_number(answer, bounds[0])} to {_number(answer, bounds[1])}]" if bounds else ""
@@ -176,9 +195,10 @@ def _card(task: str, answer: Answer) -> str:
     which = "" if answer.kind in ("binary", "regression") else f": {answer.leading}"
     head = html.escape(task + which)
     headline = html.escape(_number(answer, answer.value))
+    left = "" if answer.set is None else f'<div style="opacity:.7">{html.escape(_left(answer))}</div>'
     return (
         f'<div style="margin:6px 0 2px"><b>{head}</b> <span style="font-size:20px">{headline}</span>'
         f'<span style="opacity:.7">{html.escape(_range(answer))}</span></div>'
         '<table style="border-collapse:collapse;font-variant-numeric:tabular-nums;margin:0">'
-        f"{''.join(lines)}</table>"
+        f"{''.join(lines)}</table>{left}"
     )

@@ -1,24 +1,30 @@
 """What every fusion of the catalogue owes a record with holes, whatever its weights.
 
-A new row of kind "fusion" gets these tests without further ado. Records are random tokens for whichever
-modalities they have; padding tokens hold NaN throughout, so whoever reads one is found out.
+A new row of kind "fusion" gets these tests without further ado.
 """
 
 from copy import deepcopy
 
 import pytest
 import torch
+from fusion_cases import (
+    DIM,
+    FUSIONS,
+    NAMES,
+    PATTERNS,
+    SEQUENTIAL,
+    STATE,
+    build,
+    dense,
+    one,
+    pack,
+    run,
+    without_dropout,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 
-from mmmed.catalogue import ROWS
 from mmmed.types import Tokens
-
-FUSIONS = [row for row in ROWS if row.kind == "fusion"]
-NAMES = ("image", "table", "note")
-DIM, STATE, LONGEST = 6, 5, 3
-PATTERNS = torch.tensor([[1, 1, 1], [1, 0, 1], [0, 1, 0], [0, 0, 0], [0, 0, 1], [1, 1, 0]]).bool()
 
 
 @pytest.fixture(params=FUSIONS, ids=lambda row: row.name)
@@ -29,58 +35,6 @@ def row(request):
 @pytest.fixture
 def fusion(row):
     return build(row)
-
-
-def build(row, names=NAMES, seed=0):
-    """A tiny instance in evaluation mode; its buffers hold something, as after training."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        fusion = row.load()(names, dim=DIM, state_dim=STATE, **row.tiny).eval()
-        for buffer in fusion.buffers():
-            if buffer.is_floating_point():
-                buffer.normal_()
-    return fusion
-
-
-def without_dropout(fusion):
-    for part in fusion.modules():
-        if isinstance(part, nn.Dropout):
-            part.p = 0.0
-    return fusion
-
-
-def dense(records, seed=0, names=NAMES):
-    """Tokens of every record for every modality, also of those it will lack: {name: (values, mask)}."""
-    draw = torch.Generator().manual_seed(seed)
-    result = {}
-    for name in names:
-        values = torch.randn(records, LONGEST, DIM, generator=draw)
-        lengths = torch.randint(1, LONGEST + 1, (records, 1), generator=draw)
-        mask = torch.arange(LONGEST) < lengths
-        result[name] = (values.masked_fill(~mask.unsqueeze(2), torch.nan), mask)
-    return result
-
-
-def pack(full, present, names=NAMES):
-    """Only what is there: tokens and rows as a batch holds them."""
-    tokens, rows = {}, {}
-    for index, name in enumerate(names):
-        here = present[:, index].nonzero().squeeze(1)
-        if len(here):
-            tokens[name] = Tokens(full[name][0][here], full[name][1][here])
-            rows[name] = here
-    return tokens, rows, present
-
-
-def run(fusion, full, present, order=None):
-    return fusion(*pack(full, present), order)
-
-
-def one(full, present, index):
-    """Record `index` alone."""
-    return {k: (v[index : index + 1], m[index : index + 1]) for k, (v, m) in full.items()}, present[
-        index : index + 1
-    ]
 
 
 def test_it_states_its_modalities_and_width(fusion):
@@ -195,6 +149,44 @@ def test_what_hidden_records_hold_reaches_neither_answer_nor_gradient(fusion):
     steps = run(fusion, full, PATTERNS).steps
     steps.square().sum().backward()
     assert torch.equal(steps, run(fusion, dense(6), PATTERNS).steps)
+    assert all(p.grad.isfinite().all() for p in fusion.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("earlier", [("image",), ("image", "table"), ()])
+@pytest.mark.parametrize("row", SEQUENTIAL, ids=lambda row: row.name)
+def test_what_came_at_an_earlier_visit_may_be_carried_on(row, earlier):
+    fusion, full = build(row), dense(6)
+    whole = run(fusion, full, PATTERNS)
+    first = PATTERNS & torch.tensor([name in earlier for name in NAMES])
+    carry = run(fusion, full, first).carry
+    second = fusion(*pack(full, PATTERNS & ~first), state=carry)
+    torch.testing.assert_close(second.state, whole.state, atol=1e-6, rtol=0)
+    assert torch.equal(second.carry[3], carry[3])  # record 3 never has anything
+    with pytest.raises(ValueError, match=r"state should have shape .*Give the `carry`"):
+        fusion(*pack(full, PATTERNS), state=carry[:4])
+
+
+def test_further_losses_are_scalars_and_for_training_only(fusion):
+    assert not run(fusion, dense(6), PATTERNS).extra
+    for extra in run(fusion.train(), dense(6), PATTERNS).extra.values():
+        assert extra.shape == ()
+        assert extra.isfinite()
+
+
+def test_a_modality_nobody_knows_and_a_narrow_mask_are_refused(fusion):
+    tokens, rows, present = pack(dense(6), PATTERNS)
+    with pytest.raises(ValueError, match=r"Unknown modality 'tabel'.*Did you mean"):
+        fusion({**tokens, "tabel": tokens["table"]}, rows, present)
+    with pytest.raises(ValueError, match="present should have shape"):
+        fusion(tokens, rows, present[:, :2])
+
+
+def test_a_record_whose_every_token_is_padding_is_finite(fusion):
+    tokens, rows, present = pack(dense(6), PATTERNS)
+    blank = {name: Tokens(part.values, torch.zeros_like(part.mask)) for name, part in tokens.items()}
+    fused = fusion.train()(blank, rows, present)
+    fused.steps.sum().backward()
+    assert fused.steps.isfinite().all()
     assert all(p.grad.isfinite().all() for p in fusion.parameters() if p.grad is not None)
 
 

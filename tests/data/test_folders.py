@@ -10,7 +10,7 @@ import pytest
 from PIL import Image as Picture
 
 from mmmed.data.cohort import Cohort
-from mmmed.data.folders import KNOWN, load_cohort, role_of
+from mmmed.data.folders import load_cohort, role_of
 from mmmed.data.published import PUBLISHED
 from mmmed.types import Category, Image, Number, Schema, Tabular
 
@@ -167,7 +167,7 @@ def test_an_unknown_name_brings_a_suggestion():
         load_cohort("breast_us")
 
 
-@pytest.mark.parametrize("name", KNOWN[1:])
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_cohort_that_is_not_there_is_explained_in_six_parts(name, tmp_path, monkeypatch):
     monkeypatch.delenv("MMMED_DATA", raising=False)
     with pytest.raises(ValueError, match="not shipped") as caught:

@@ -19,10 +19,12 @@ from mmmed.data.missingness import (
     mnar_by_label,
     mnar_by_value,
     natural,
+    sequential,
     standard_mechanisms,
     uniforms,
+    whole_site,
 )
-from mmmed.types import Binary, Image, Number, Regression, Schema, Tabular, Text
+from mmmed.types import Binary, Category, Image, Number, Regression, Schema, Tabular, Text
 
 SCHEMA = Schema(
     {"image": Image("path"), "table": Tabular((Number("crp"), Number("age"))), "text": Text("note")},
@@ -41,6 +43,14 @@ class Hospital:
     columns: dict = field(default_factory=dict)
     answers: tuple = ()
     schema: Schema = SCHEMA
+    splits: np.ndarray = None
+
+    def __post_init__(self):
+        if self.splits is None:
+            self.splits = np.full(len(self.ids), "test")
+
+    def __len__(self):
+        return len(self.ids)
 
     def column(self, name):
         return list(self.columns[name])
@@ -54,6 +64,8 @@ class Hospital:
             self.present[index],
             {name: [cells[i] for i in index] for name, cells in self.columns.items()},
             tuple(part[index] for part in self.answers),
+            self.schema,
+            self.splits[index],
         )
 
 
@@ -78,8 +90,14 @@ RANDOM_RULES = {
     "by value": lambda cohort, **more: mnar_by_value(cohort, "table", "crp", (0.9, 0.6, 0.3), **more),
     "by label": lambda cohort, **more: mnar_by_label(cohort, "sepsis", "table", 0.3, 0.9, **more),
 }
+STRICT_RULES = {
+    "site": lambda cohort: whole_site(cohort, "image", "ward", "icu"),
+    "after": lambda cohort, **more: sequential(cohort, "text", "image", share=0.4, **more),
+    "after, as it is": lambda cohort: sequential(cohort, "text", "image"),
+}
 ALL_RULES = {
     **RANDOM_RULES,
+    **STRICT_RULES,
     "natural": natural,
     "drop": lambda cohort: drop_one(cohort, "image"),
     "keep": lambda cohort: keep_one(cohort, "image"),
@@ -112,23 +130,26 @@ def test_without_keep_one_the_last_one_can_go():
     assert (mcar(hospital(50), 1.0).sum(1) == 1).all()
 
 
-@pytest.mark.parametrize("rule", list(RANDOM_RULES))
+@pytest.mark.parametrize("rule", list(ALL_RULES))
 def test_a_record_is_treated_the_same_in_any_order(rule):
     cohort = hospital(200, 0.8)
     back = np.arange(199, -1, -1)
-    np.testing.assert_array_equal(RANDOM_RULES[rule](cohort.where(back)), RANDOM_RULES[rule](cohort)[back])
+    np.testing.assert_array_equal(ALL_RULES[rule](cohort.where(back)), ALL_RULES[rule](cohort)[back])
 
 
-@pytest.mark.parametrize("rule", ["mcar", "mar", "by label"])  # thirds by value belong to the records at hand
+@pytest.mark.parametrize(
+    "rule",
+    [name for name in ALL_RULES if name != "by value"],  # its thirds belong to the records at hand
+)
 def test_a_record_is_treated_the_same_in_any_subset(rule):
     cohort, some = hospital(200, 0.8), np.arange(3, 200, 7)
-    np.testing.assert_array_equal(RANDOM_RULES[rule](cohort.where(some)), RANDOM_RULES[rule](cohort)[some])
+    np.testing.assert_array_equal(ALL_RULES[rule](cohort.where(some)), ALL_RULES[rule](cohort)[some])
 
 
-@pytest.mark.parametrize("rule", list(RANDOM_RULES))
+@pytest.mark.parametrize("rule", [*RANDOM_RULES, "after"])
 def test_seeds_differ_and_repeat(rule):
     cohort = hospital(200)
-    one, again, other = (RANDOM_RULES[rule](cohort, seed=seed) for seed in (1, 1, 2))
+    one, again, other = (ALL_RULES[rule](cohort, seed=seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, again)
     assert (one != other).any()
 
@@ -270,6 +291,32 @@ def test_drop_one_and_keep_one_are_strict():
     np.testing.assert_array_equal(dropped | kept, cohort.present)
 
 
+def test_a_whole_site_never_has_the_modality_and_the_others_keep_theirs():
+    cohort = hospital(400, 0.7)
+    stays = whole_site(cohort, "image", "ward", "icu")
+    there = np.array(cohort.columns["ward"]) == "icu"
+    assert not stays[there, 0].any()
+    np.testing.assert_array_equal(stays[~there], cohort.present[~there])
+    np.testing.assert_array_equal(stays[:, 1:], cohort.present[:, 1:])
+
+
+def test_who_has_no_site_keeps_what_there_is():
+    cohort = hospital(3)
+    cohort.columns["ward"] = ["icu", None, "other"]
+    assert whole_site(cohort, "text", "ward", "icu")[:, 2].tolist() == [False, True, True]
+
+
+def test_a_modality_that_comes_after_another_is_never_there_without_it():
+    cohort = hospital(4)
+    cohort.present = np.array([[1, 1, 1], [0, 1, 1], [1, 0, 0], [0, 0, 1]], dtype=bool)
+    stays = sequential(cohort, "text", "image")
+    assert stays.astype(int).tolist() == [[1, 1, 1], [0, 1, 0], [1, 0, 0], [0, 0, 0]]
+    many = sequential(hospital(3000), "text", "image", share=0.4)
+    assert abs(many[:, 0].mean() - 0.6) < 0.03
+    np.testing.assert_array_equal(many[:, 0], many[:, 2])
+    assert many[:, 1].all()
+
+
 # --------------------------------------------------------------------------------------------------- messages
 
 
@@ -292,6 +339,9 @@ def test_drop_one_and_keep_one_are_strict():
         (lambda c: mnar_by_label(c, "sepsys", "table"), 'Did you mean "sepsis"'),
         (lambda c: mnar_by_label(c, "days", "table"), "should be Binary, got Regression"),
         (lambda c: mnar_by_label(c, "sepsis", "table", -0.1), "positive should be"),
+        (lambda c: whole_site(c, "image", "ward", "icv"), 'Did you mean "icu"'),
+        (lambda c: sequential(c, "text", "text"), "should differ"),
+        (lambda c: sequential(c, "text", "image", share=2), "share should be"),
     ],
 )
 def test_a_wrong_call_says_what_to_do(call, words):
@@ -318,7 +368,9 @@ def test_a_mechanism_does_what_its_rule_does():
 @pytest.mark.parametrize(
     "mechanism",
     [
-        *standard_mechanisms(SCHEMA, seed=7),
+        *standard_mechanisms(hospital(50), seed=7),
+        Mechanism("whole_site", {"modality": "image", "column": "ward", "site": "icu"}),
+        Mechanism("sequential", {"modality": "text", "after": "image", "share": 0.3}),
         Mechanism("mnar_by_value", {"modality": "table", "column": "crp", "shares": (1, 0, 1)}),
     ],
 )
@@ -336,6 +388,7 @@ def test_the_standard_protocol_has_every_row_once():
         *("mcar 10 %", "mcar 30 %", "mcar 50 %", "mcar 70 %"),
         *("without image", "without table", "without text"),
         *("only image", "only table", "only text"),
+        "by value crp: table",
         *("by label sepsis: image", "by label sepsis: image, flipped"),
         *("by label sepsis: table", "by label sepsis: table, flipped"),
         *("by label sepsis: text", "by label sepsis: text, flipped"),
@@ -344,12 +397,63 @@ def test_the_standard_protocol_has_every_row_once():
     assert [row.label for row in standard_mechanisms(Schema({"image": Image("path")}))] == ["as recorded"]
 
 
+def at_random(cohort):
+    return [row for row in standard_mechanisms(cohort, seed=3) if row.name == "mar"]
+
+
+def test_the_standard_protocol_hides_at_random_by_the_first_column_that_is_never_missing():
+    cohort = hospital(60)
+    cohort.columns["crp"][7] = None  # the first column has a gap, so the second is taken
+    rows = at_random(cohort)
+    assert [row.label for row in rows] == ["mar age: image", "mar age: text"]
+    assert {row.options["cut"] for row in rows} == {float(np.median(cohort.columns["age"]))}
+    assert rows == at_random(cohort.where(np.arange(59, -1, -1)))
+    cohort.present[3, 1] = False  # a table that somebody lacks cannot be the reason
+    assert not at_random(cohort)
+    assert not at_random(hospital(0))
+
+
+def test_the_cut_comes_from_the_training_rows_if_there_are_any():
+    cohort = hospital(60)
+    cohort.columns["crp"] = np.arange(60).tolist()
+    cohort.splits = np.array(["train"] * 11 + ["test"] * 49)
+    assert {row.options["cut"] for row in at_random(cohort)} == {5.0}
+
+
+def test_a_category_parts_the_records_by_its_level_nearest_to_half_of_them():
+    parts = {"image": Image("path"), "table": Tabular((Category("ward", ("icu", "other", "home")),))}
+    cohort = hospital(10)
+    cohort.schema, cohort.present = Schema(parts), np.ones((10, 2), dtype=bool)
+    cohort.columns["ward"] = ["home"] * 3 + ["icu"] * 5 + ["other"] * 2
+    assert [row.options["cut"] for row in at_random(cohort)] == ["icu"]
+    cohort.columns["ward"] = ["icu"] * 10  # parts nothing
+    assert not at_random(cohort)
+
+
+def test_the_strength_of_the_trap_can_be_set_and_is_said():
+    rows = standard_mechanisms(SCHEMA, positive=0.0, negative=0.8)
+    row = next(row for row in rows if row.name == "mnar_by_label" and row.options["flipped"])
+    assert row.label == "by label sepsis: image, 0 % of yes, 80 % of no, flipped"
+    cohort = hospital(3000)
+    positive, known = cohort.answers[0] > 0.5, cohort.answers[1]
+    gone = hidden(cohort, row.apply(cohort), "image")
+    assert abs(gone[positive & known].mean() - 0.8) < 0.04
+    assert not gone[~positive & known].any()
+
+
 def test_labels_of_the_other_rules():
     assert (
         Mechanism("mar", {"modality": "table", "column": "age", "low": 0, "high": 1}).label
         == "mar age: table"
     )
     assert Mechanism("mnar_by_value", {"modality": "table", "column": "crp"}).label == "by value crp: table"
+    site = Mechanism("whole_site", {"modality": "image", "column": "ward", "site": "icu"})
+    assert site.label == "without image at ward icu"
+    after = {"modality": "text", "after": "image"}
+    assert Mechanism("sequential", after).label == "text only after image"
+    assert (
+        Mechanism("sequential", {**after, "share": 0.3}).label == "text only after image, 30 % without image"
+    )
     assert Mechanism("mcar", {"share": 0.125, "modalities": ["image"]}).label == "mcar 12.5 % of image"
 
 

@@ -12,8 +12,8 @@ import pytest
 from small_cohorts import cohort_of, frame_of
 
 from mmmed.data.cohort import Cohort
+from mmmed.data.features import Block, block_of_cells, blocks_of, presence, to_numbers
 from mmmed.evaluation import baselines as b
-from mmmed.evaluation.features import Block, block_of_cells, blocks_of, presence, to_numbers
 from mmmed.evaluation.metrics import auroc
 
 

@@ -130,6 +130,10 @@ def test_nothing_is_written_but_the_folder_that_was_asked_for(cohort, tmp_path):
         "patterns.csv",
         "patterns.json",
         "protocol.json",
+        "shapley.csv",
+        "shapley.json",
+        "worst.csv",
+        "worst.json",
     ]
     assert (tmp_path / "out" / "missingness.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     protocol = json.loads((tmp_path / "out" / "protocol.json").read_text())
@@ -198,3 +202,8 @@ def test_an_answer_of_only_one_class_gives_a_table_not_an_error(cohort):
         row = missingness_benchmark(counting, ill, mechanisms=[], draws=5).table[0]
     assert np.isnan(row["auroc"].value)
     assert "one class" in row["note"]
+
+
+def test_an_unknown_score_is_refused(cohort):
+    with pytest.raises(ValueError, match='Did you mean "auroc"'):
+        missingness_benchmark(lambda part: np.full(len(part), 0.5), cohort, metric="auorc")

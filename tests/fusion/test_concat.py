@@ -117,3 +117,44 @@ def test_a_further_slot_starts_without_effect_even_where_it_is_there():
     present = torch.cat([PRESENT, torch.ones(5, 1, dtype=torch.bool)], dim=1)
     after = fusion(*pack({**full, **values(1, ("d",))}, present, (*NAMES, "d"))).state
     torch.testing.assert_close(after, before, atol=1e-6, rtol=0)
+
+
+def test_presence_adds_one_input_per_modality():
+    fusion, full = make(presence=True).eval(), values()
+    fused = fusion(*pack(full, PRESENT))
+    for record, has in enumerate(PRESENT):
+        slots = []
+        for index, name in enumerate(NAMES):
+            encoded = fusion.norms[name](full[name][record].mean(0)) if has[index] else fusion.means[index]
+            slots.append(torch.cat([encoded, has[index : index + 1].float()]))
+        torch.testing.assert_close(fused.state[record], fusion.mix(torch.cat(slots)), atol=1e-6, rtol=0)
+    # norms 8 each; 3*(4+1)*6+6 + 6*3+3
+    assert sum(p.numel() for p in fusion.parameters()) == 3 * 8 + 96 + 21
+
+
+def test_that_something_is_missing_can_be_learned_from(cases):
+    # The content is noise; that b is there is what tells the label.
+    full, present, label = cases.exclusive()
+    present = torch.stack([present[:, 0], label], dim=1)
+    torch.manual_seed(0)
+    fusion = Concat(["a", "b"], dim=4, state_dim=8, dropout=0.0, presence=True)
+    assert cases.learn(fusion, full, present, label, steps=60) > 0.99
+
+
+def test_a_further_modality_keeps_its_presence_beside_it():
+    fusion, full = make(presence=True).eval(), values()
+    before = fusion(*pack(full, PRESENT)).state
+    fusion.add_modality("d")
+    present = torch.cat([PRESENT, torch.zeros(5, 1, dtype=torch.bool)], dim=1)
+    torch.testing.assert_close(fusion(*pack(full, present)).state, before, atol=1e-6, rtol=0)
+    assert fusion.mix[0].in_features == 4 * 5
+
+
+def test_a_modality_that_is_listed_but_that_nobody_has_moves_no_mean():
+    fusion, full = make().train(), values()
+    nobody = PRESENT.clone()
+    nobody[:, 1] = False
+    kept = fusion.means[1].clone()
+    tokens = {name: Tokens(full[name], torch.ones(5, 2, dtype=torch.bool)) for name in NAMES}
+    fusion(tokens, dict.fromkeys(NAMES, torch.arange(5)), nobody)
+    assert torch.equal(fusion.means[1], kept)

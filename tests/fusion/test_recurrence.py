@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from mmmed.fusion.recurrence import LearnedState, Recurrence, check_modalities, check_variant
+from mmmed.fusion.arrivals import check_modalities, check_variant
+from mmmed.fusion.recurrence import LearnedState, Recurrence
 from mmmed.types import Tokens
 
 NAMES = ("a", "b", "c")
@@ -189,3 +190,123 @@ def test_one_name_is_a_list_of_one_and_a_variant_is_known():
     assert check_variant(None, ("x",)) is None
     with pytest.raises(ValueError, match=r'Did you mean "multimodn"'):
         check_variant("multimodm", ("multimodn",))
+
+
+class Digits(nn.Module):
+    """Inner state [n 2 2] -> its first row, doubled."""
+
+    def forward(self, inner):
+        return 2 * inner[:, 0]
+
+
+class Grid(nn.Module):
+    """An inner state of any shape, zeros at first."""
+
+    def forward(self, batch):
+        return torch.zeros(batch, 2, 2)
+
+
+class ShiftGrid(nn.Module):
+    """Shift, for an inner state [n 2 2]."""
+
+    def forward(self, inner, tokens):
+        return 10 * inner + tokens.mean()[:, None]
+
+
+PATTERNS = torch.tensor([[1, 1, 1], [1, 0, 1], [0, 1, 0], [0, 0, 0]]).bool()
+
+
+def test_the_inner_state_may_have_any_shape_and_is_read_out_by_hand():
+    fusion = Recurrence(Grid(), {name: ShiftGrid() for name in NAMES}, 2, readout=Digits())
+    fused = fusion(*digits(PATTERNS))
+    assert fused.steps[..., 0].tolist() == [[0, 2, 24, 246], [0, 2, 2, 26], [0, 0, 4, 4], [0, 0, 0, 0]]
+    assert fused.carry.shape == (4, 2, 2)
+    assert fused.carry[:, 1, 1].tolist() == [123, 13, 2, 0]
+
+
+def test_each_modality_may_have_a_readout_of_its_own_by_hand():
+    class Times(nn.Module):
+        def __init__(self, factor):
+            super().__init__()
+            self.factor = factor
+
+        def forward(self, inner):
+            return self.factor * inner[:, 0]
+
+    readouts = {"a": Times(1), "b": Times(2), "c": Times(3)}
+    updates = {name: ShiftGrid() for name in NAMES}
+    fused = Recurrence(Grid(), updates, 2, readout=Times(0), readouts=readouts)(*digits(PATTERNS))
+    # a skipped stage says again what the one before said, not its own reading of it
+    assert fused.steps[..., 0].tolist() == [[0, 1, 24, 369], [0, 1, 1, 39], [0, 0, 4, 4], [0, 0, 0, 0]]
+
+
+def test_several_passes_visit_again_by_hand():
+    fusion = Recurrence(Zero(), {name: Shift() for name in NAMES}, 2, passes=2)
+    fused = fusion(*digits(PATTERNS))
+    assert fused.steps[..., 0].tolist() == [[0, 123123], [0, 1313], [0, 22], [0, 0]]
+    assert fused.step_mask.tolist() == [[True, True], [True, True], [True, True], [True, False]]
+    assert fused.order == ()
+    turned = fusion(*digits(PATTERNS), order=torch.tensor([[2, 1, 0]]).expand(4, -1))
+    assert turned.state[:, 0].tolist() == [321321, 3131, 22, 0]
+
+
+def test_a_carried_state_is_gone_on_from_by_hand():
+    fusion = counting()
+    first = fusion(*digits(PATTERNS & torch.tensor([True, False, False])))
+    second = fusion(*digits(PATTERNS & torch.tensor([False, True, True])), state=first.carry)
+    assert second.steps[..., 0].tolist() == [[1, 1, 12, 123], [1, 1, 1, 13], [0, 0, 2, 2], [0, 0, 0, 0]]
+    assert second.step_mask[0].tolist() == [True, False, True, True]
+
+
+def test_a_method_of_ones_own_takes_ten_lines():
+    class Add(nn.Module):
+        def forward(self, state, tokens):
+            return state + tokens.mean()
+
+    fusion = Recurrence(LearnedState(2), {name: Add() for name in NAMES}, state_dim=2)
+    wanted = fusion.init.value + torch.tensor([6.0, 4.0, 2.0, 0.0])[:, None]
+    torch.testing.assert_close(fusion(*digits(PATTERNS)).state, wanted)
+
+
+class Wide(nn.Module):
+    """An update with an output that is too wide."""
+
+    def forward(self, state, tokens):
+        return torch.cat([state, state], dim=1)
+
+
+def test_an_update_of_another_width_is_refused_by_name():
+    fusion = Recurrence(Zero(), {"a": Shift(), "b": Wide(), "c": Shift()}, 2)
+    with pytest.raises(ValueError, match=r"The update of 'b' should return .* \[3, 2\], got \[3, 4\]"):
+        fusion(*digits(torch.ones(3, 3, dtype=torch.bool)))
+
+
+def test_an_update_that_returns_no_tensor_is_refused_by_name():
+    class Pair(nn.Module):
+        def forward(self, state, tokens):
+            return state, tokens
+
+    with pytest.raises(ValueError, match=r"The update of 'a' should return the new state"):
+        Recurrence(Zero(), {"a": Pair()}, 2)(*pack({"a": torch.ones(1, 2, 2)}, PATTERNS[:1, :1], ("a",)))
+
+
+def test_parts_that_are_no_modules_or_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"The update of 'a' should be a torch\.nn\.Module"):
+        Recurrence(Zero(), {"a": lambda state, tokens: state}, 2)
+    with pytest.raises(ValueError, match=r"init should be a torch\.nn\.Module"):
+        Recurrence(torch.zeros(2), {"a": Shift()}, 2)
+    with pytest.raises(ValueError, match="needs modality names"):
+        Recurrence(Zero(), {}, 2)
+    with pytest.raises(ValueError, match="updates for a, b and readouts for a"):
+        Recurrence(Grid(), {"a": Shift(), "b": Shift()}, 2, readout=Digits(), readouts={"a": Digits()})
+    with pytest.raises(ValueError, match="readout, which reads the state before"):
+        Recurrence(Grid(), {"a": Shift()}, 2, readouts={"a": Digits()})
+    with pytest.raises(ValueError, match="need passes=1"):
+        Recurrence(Grid(), {"a": Shift()}, 2, readout=Digits(), readouts={"a": Digits()}, passes=2)
+    with pytest.raises(ValueError, match=r"first state should have shape .*\[4, 3\], got \[4, 2\]"):
+        Recurrence(Zero(), {name: Shift() for name in NAMES}, 3)(*digits(PATTERNS))
+
+
+def test_a_state_of_another_shape_cannot_be_gone_on_from():
+    with pytest.raises(ValueError, match=r"state should have shape \[4, 2\], got \[3, 2\]"):
+        counting()(*digits(PATTERNS), state=torch.zeros(3, 2))

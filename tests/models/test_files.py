@@ -1,8 +1,10 @@
 """A saved model gives bit-equal answers; a damaged folder is refused by name; what is of others stays."""
 
+import hashlib
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from mmmed.fusion.multimodn import MultiModN
 from mmmed.models import files
 from mmmed.models.create import add_modality, create_model
 from mmmed.models.files import load_model, save_model
-from mmmed.models.inference import predict_proba
+from mmmed.models.inference import predict_proba, prediction_sets
 from mmmed.models.multimodal import MultimodalModel
 from mmmed.models.predict import predict
 from mmmed.types import Binary, Number, Schema, Tabular
@@ -68,6 +70,39 @@ def test_a_loaded_model_knows_all_that_the_saved_one_knew(model, folder):
     assert loaded.card == model.card
     assert loaded.thresholds == model.thresholds
     assert loaded.config == model.config
+
+
+def test_the_sets_of_a_loaded_model_are_those_of_the_saved_one(model, folder):
+    loaded, cohort = load(folder), SmallCohort(make_records(20, seed=9))
+    sets = prediction_sets(model, cohort)
+    assert set(sets) == set(SCHEMA.tasks)
+    for name, allowed in prediction_sets(loaded, cohort).items():
+        np.testing.assert_array_equal(allowed, sets[name])
+    assert loaded.conformal["sick"].records((True, True, True)) > 0
+
+
+def test_a_folder_of_before_there_were_patterns_and_sets_still_loads(model, folder):
+    def make_old(data):
+        del data["conformal"]
+        for fit in data["tasks"].values():
+            del fit["patterns"], fit["records"]
+
+    rewrite(folder / "calibration.json", make_old)
+    digest = hashlib.sha256((folder / "calibration.json").read_bytes()).hexdigest()
+    rewrite(folder / "config.json", lambda data: data["sha256"].update({"calibration.json": digest}))
+    loaded, record = load(folder), make_record(0, np.random.default_rng(3))
+    answer = predict(loaded, record)["sick"]
+    general = replace(model.calibration["sick"], patterns={})
+    model.calibration["sick"] = general
+    assert answer.values == predict(model, record)["sick"].values
+    assert answer.set is None
+
+
+def test_the_card_says_how_many_records_stand_behind_each_pattern(model, folder):
+    card = (folder / "README.md").read_text()
+    count = model.calibration["sick"].of((True, True, True)).records
+    assert f"| image + table + note | {count} |" in card
+    assert "| nothing | 60 |" in card
 
 
 def test_saving_twice_gives_the_same_bytes(model, folder, tmp_path):

@@ -157,6 +157,28 @@ def test_calibrating_with_one_class_or_no_label_leaves_the_task_as_it_is():
     assert model.thresholds == {}
 
 
+def test_every_record_is_read_by_the_calibration_of_what_is_left_of_it():
+    model, cohort = calibrated(make_model()), SmallCohort(make_records(30, seed=2))
+    encoded = encode_cohort(model, cohort)
+    stays = np.random.default_rng(0).random((30, 3)) < 0.7
+    logits, said = logits_encoded(model, encoded, stays), predict_encoded(model, encoded, stays)
+    for name, task in SCHEMA.tasks.items():
+        for row, left in enumerate(stays & encoded.present):
+            fit = model.calibration[name].of(left)
+            np.testing.assert_array_equal(said[name][row], probabilities(task, logits[name][row], fit))
+
+
+def test_a_pattern_is_fitted_on_the_records_that_can_be_reduced_to_it():
+    cohort = SmallCohort(make_records(40, seed=2))
+    model = calibrated(make_model(), records=40)
+    present = encode_cohort(model, SmallCohort(make_records(40, seed=5))).present
+    for pattern, fit in model.calibration["sick"].patterns.items():
+        assert fit.records == (present >= np.array(pattern)).all(axis=1).sum()
+    calibrate(model, cohort, patterns=False)
+    assert model.calibration["sick"].patterns == {}
+    assert model.conformal["sick"].records((True, True, True)) == 0
+
+
 def test_the_threshold_lies_where_sensitivity_plus_specificity_is_largest():
     # 0.9 1 | 0.8 1 | 0.4 0 | 0.3 1 | 0.2 0: above 0.6 both sick are found (2/3) and no healthy one is (0).
     labels, chances = np.array([1, 1, 0, 1, 0.0]), np.array([0.9, 0.8, 0.4, 0.3, 0.2])

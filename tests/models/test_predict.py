@@ -15,7 +15,7 @@ from torch import nn
 from mmmed.checks import MissingFile
 from mmmed.models.calibration import log_odds
 from mmmed.models.create import create_model
-from mmmed.models.inference import predict_proba
+from mmmed.models.inference import calibrate, predict_proba
 from mmmed.models.predict import MOST_EXACT, predict, shapley
 from mmmed.types import Binary, Number, Record, Schema, Tabular
 
@@ -261,3 +261,34 @@ def test_a_misspelt_column_of_a_row_is_said_and_not_silently_missing(model):
     said = predict(model, {right + "s": 1.0, "unrelated_thing": 2.0}).notes
     assert any(f'Did you mean "{right}"' in note for note in said)
     assert not any("unrelated_thing" in note for note in said)
+
+
+def test_a_file_that_is_not_there_counts_as_missing_where_that_is_allowed(tmp_path):
+    model = calibrated(make_model("multimodn"))
+    whole = make_record(0, np.random.default_rng(3))
+    record = replace(whole.with_input("image", "nowhere.png"), folder=str(tmp_path))
+    assert predict(model, record, missing_files="absent").missing == ("image",)
+    assert predict(model, record, missing_files="absent", until="table").missing == ("image",)
+    with pytest.raises(MissingFile):
+        predict(model, record)
+
+
+def test_modalities_that_no_training_record_had_together_are_remarked_upon():
+    model = make_model("multimodn")
+    record = make_record(0, np.random.default_rng(3))
+    assert not any("training" in note for note in predict(model, record).notes)  # nothing is known of it
+    model.card = {"patterns": [[True, True, False], [False, False, True]], "training": {}}
+    said = predict(model, record).notes
+    assert any("No training record had image + table + note together" in note for note in said)
+    assert any("guess" in note for note in predict(model, record.only("image")).notes)
+    model.card["training"] = {"modality dropout": 0.3}  # which leaves every part of what was there
+    assert not any("guess" in note for note in predict(model, record.only("image")).notes)
+    assert any("guess" in note for note in predict(model, record.only("image", "note")).notes)
+    assert not any("guess" in note for note in predict(model, record.only()).notes)
+
+
+def test_a_model_calibrated_without_patterns_does_not_speak_of_them():
+    model = make_model("multimodn")
+    calibrate(model, SmallCohort(make_records(60, seed=5)), patterns=False)
+    notes = predict(model, make_record(0, np.random.default_rng(3))).notes
+    assert not any("validation records" in note for note in notes)

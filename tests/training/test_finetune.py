@@ -4,10 +4,12 @@ import json
 import logging
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from tiny import ALL_TASKS, SCHEMA, TinyCohort, make_cohort, make_model, make_records
 
+from mmmed.data.cohort import Cohort
 from mmmed.evaluation.metrics import auroc
 from mmmed.fusion.concat import Concat
 from mmmed.models.create import create_model
@@ -17,7 +19,7 @@ from mmmed.training.finetune import finetune
 from mmmed.training.optimisation import Optimisation
 from mmmed.training.policy import Policy
 from mmmed.training.supply import LazyCohort, make_supply
-from mmmed.types import Schema
+from mmmed.types import Binary, Number, Schema, Tabular
 
 EVERY_TASK = Schema(SCHEMA.modalities, ALL_TASKS)
 
@@ -207,3 +209,19 @@ def test_a_large_cohort_is_read_anew_each_epoch_and_learns_the_same(monkeypatch)
     assert kinds == [LazyCohort, LazyCohort]
     for name, tensor in models[0].state_dict().items():
         assert torch.equal(tensor, models[1].state_dict()[name]), name
+
+
+@pytest.mark.parametrize("fusion", ["multimodn", "logistic_regression", "gradient_boosting"])
+def test_a_modality_or_a_task_without_a_training_record_is_refused_in_words(fusion):
+    frame = pd.DataFrame({"a": range(60), "b": [None] * 60, "y": [0, 1] * 30, "z": [None] * 60})
+    tables = {"first": Tabular((Number("a"),)), "second": Tabular((Number("b"),))}
+    first = {"first": tables["first"]}
+    parts = {
+        "no input": Schema(tables, {"y": Binary("y")}),
+        "no label": Schema(first, {"y": Binary("y"), "z": Binary("z")}),
+    }
+    for what, match in (("no input", "No training record has second"), ("no label", "known label of z")):
+        cohort = Cohort.from_frame(frame, schema=parts[what])
+        model = create_model(cohort.schema, fusion=fusion)
+        with pytest.raises(ValueError, match=match):
+            finetune(model, cohort, epochs=1, progress=False)

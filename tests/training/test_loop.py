@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny import ALL_TASKS, SCHEMA, PixelEncoder, TinyCohort, make_cohort, make_model
 
+from mmmed.fusion.multimodn import MultiModN
 from mmmed.losses.stepwise import stepwise_loss
 from mmmed.training.finetune import finetune
 from mmmed.training.optimisation import Optimisation
@@ -168,3 +169,28 @@ def test_records_without_any_label_teach_nothing():
             progress=False,
         )
     assert distance(*models) < 1e-6
+
+
+class Pulled(MultiModN):
+    """A fusion that asks for something besides the labels, as a mixture of experts does."""
+
+    def forward(self, *inputs, **options):
+        fused = super().forward(*inputs, **options)
+        pull = 0.1 * self.init.value.square().sum()
+        return dataclasses.replace(fused, extra={"pull": pull})
+
+
+def test_what_a_fusion_adds_to_the_loss_is_learned_once_per_update_however_it_is_cut(cohort):
+    def trained(fusion, **options):
+        fusion = fusion(tuple(SCHEMA.modalities), dim=8, state_dim=8, hidden=8, dropout=0.0)
+        model = make_model(EVERY_TASK, dropout=0.0, fusion=fusion)
+        with torch.no_grad():
+            for parameter in model.fusion.parameters():
+                parameter.copy_(torch.linspace(-0.5, 0.5, parameter.numel()).view_as(parameter))
+        train(model, cohort, epochs=1, lr=0.02, **options)
+        return model
+
+    plain = trained(MultiModN, batch_size=24)
+    whole, parts = trained(Pulled, batch_size=24), trained(Pulled, batch_size=6, accumulate=4)
+    assert distance(whole, parts) < 1e-5
+    assert whole.fusion.init.value.norm() < plain.fusion.init.value.norm()

@@ -1,11 +1,21 @@
 """Modality dropout: what it may and may not do, and the exact distribution of what it leaves."""
 
+from itertools import permutations
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import make_cohort, make_model
 
+from mmmed.data.collate import Collator
+from mmmed.training.finetune import finetune
+from mmmed.training.optimisation import Optimisation
+from mmmed.training.plan import plan_epoch
 from mmmed.training.policy import Policy, all_masks, drop_modalities, mask_distribution, pattern_code
+from mmmed.training.settings import Settings
+from mmmed.training.supply import make_supply
+from mmmed.training.validate import cohort_weights
 
 PRESENT = st.tuples(st.integers(1, 40), st.integers(1, 8), st.integers(0, 10_000))
 
@@ -62,3 +72,57 @@ def test_two_modalities_by_hand():
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(ValueError, match=next(iter(settings)).replace("missingness", "ignore")):
         Policy(**settings)
+
+
+# ------------------------------------------------------------------------------------------ order of fusion
+
+
+def plan(order, records=40, epoch=0, seed=0):
+    cohort = make_cohort(records)
+    model = make_model()
+    facts = Settings(1, None, Policy(order=order), Optimisation(batch_size=8), None, (), seed)
+    supply = make_supply(cohort["train"], Collator(model.schema))
+    weights = cohort_weights(supply, model.schema.tasks, facts.policy, seed)
+    return plan_epoch(supply, model.schema.tasks, weights, facts, epoch)
+
+
+def test_a_fixed_order_is_that_of_the_schema():
+    assert plan("fixed").orders is None
+
+
+def test_a_random_order_is_one_permutation_for_each_batch():
+    drawn = plan("random")
+    seen = set()
+    for update in drawn.updates:
+        rows = torch.cat(update.parts)
+        assert (drawn.orders[rows] == drawn.orders[rows[0]]).all()
+        assert sorted(drawn.orders[rows[0]].tolist()) == [0, 1, 2]
+        seen.add(tuple(drawn.orders[rows[0]].tolist()))
+    assert len(seen) > 1
+
+
+def test_an_order_per_record_differs_inside_a_batch_and_from_epoch_to_epoch():
+    drawn, again, later = plan("per record"), plan("per record"), plan("per record", epoch=1)
+    assert torch.equal(drawn.orders, again.orders)
+    assert not torch.equal(drawn.orders, later.orders)
+    rows = torch.cat(drawn.updates[0].parts)
+    assert len(drawn.orders[rows].unique(dim=0)) > 1
+    assert (drawn.orders.sort(1).values == torch.arange(3)).all()
+
+
+@pytest.mark.parametrize("order", ["random", "per record"])
+def test_a_model_trained_in_many_orders_answers_alike_in_all_of_them(order):
+    """Trained in one order only, the answers after another order lie further apart."""
+    cohort = make_cohort(120)
+    gaps = {}
+    for kind in ("fixed", order):
+        model = make_model(dropout=0.0)
+        how = {"optimisation": Optimisation(lr=5e-3, weight_decay=0.0), "policy": Policy(order=kind)}
+        finetune(model, cohort, epochs=8, augmentation=None, progress=False, **how)
+        batch = Collator(model.schema)(list(cohort["test"]) or list(cohort["val"]))
+        with torch.no_grad():
+            answers = [
+                model(batch, order=names)["sick"].sigmoid() for names in permutations(model.modalities)
+            ]
+        gaps[kind] = float(torch.stack(answers).std(0).mean())
+    assert gaps[order] < gaps["fixed"]

@@ -121,7 +121,7 @@ def to_numbers(train: Block, test: Block) -> tuple[np.ndarray, np.ndarray]:
     """
     if train.is_text:
         return _text_numbers(train.values, test.values)
-    x, z = _one_hot(train), _one_hot(test)
+    x, z = cells_of(train), cells_of(test)
     known = ~np.isnan(x)
     count = np.maximum(known.sum(axis=0), 1)
     mean = np.where(known, x, 0).sum(axis=0) / count
@@ -131,7 +131,7 @@ def to_numbers(train: Block, test: Block) -> tuple[np.ndarray, np.ndarray]:
     return _reduced(x, z) if x.shape[1] > MANY else (x, z)
 
 
-def _one_hot(block: Block) -> np.ndarray:
+def cells_of(block: Block) -> np.ndarray:
     """Numbers as they are, a category as one column per level; NaN where it is not recorded."""
     columns = []
     for k, levels in enumerate(block.levels or (0,) * block.values.shape[1]):
