@@ -93,7 +93,7 @@ study.differences(to="multimodn, undefended").where(tested_on="flipped")
 # %% [markdown]
 # And beside the plain model? On 442 patients whose answer is nearly a weighted sum, logistic regression with mean imputation
 # is better than the defended network, flipped or complete. It reads a filled gap as "average", so it could not learn the
-# habit to begin with, and it has a dozen weights where the network has 60,000 for 260 training patients. The policy makes
+# habit to begin with, and it has a dozen weights where the network has 113,000 for 265 training patients. The policy makes
 # a network *honest*; it does not make a small table large.
 
 # %%

@@ -49,9 +49,9 @@ def _forget_half_loaded() -> None:
 
 
 def _declare_operators() -> None:
-    from torch.library import Library
+    from torch import library
 
-    library = Library("torchvision", "FRAGMENT")
+    declared = library.Library("torchvision", "FRAGMENT")
     for operator in OPERATORS:
-        library.define(operator + SIGNATURE)
-    _kept.append(library)
+        declared.define(operator + SIGNATURE)
+    _kept.append(declared)

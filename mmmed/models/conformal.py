@@ -130,7 +130,7 @@ def fit_conformal(
         own = (part, targets[rows], known[rows])
         centre = fits
         if pattern and not regression:
-            centre = fit_pattern(task, pattern, (rows, part), targets, known, weights, fits)
+            centre = _fits_without_each_fold(task, pattern, (rows, part), targets, known, folds, fits)
         values, truth = _scores_of_truth(task, *own, folds[rows], centre)
         patterns[pattern] = Scores(*centre, values, folds[rows], truth)
     return Conformal(kind, _pooled(*fits, patterns), patterns)
@@ -182,6 +182,26 @@ def names_in_set(task: Task, allowed: np.ndarray) -> tuple[str, ...] | None:
 
 
 # ---------------------------------------------------------------------------------------- inner workings
+
+
+def _fits_without_each_fold(
+    task: Task,
+    pattern: Pattern,
+    reduced: tuple[np.ndarray, np.ndarray],
+    targets: np.ndarray,
+    known: np.ndarray,
+    folds: np.ndarray,
+    general: tuple[np.ndarray, np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Slopes and shifts [folds outputs] of one pattern; the label shares too are those of the other folds."""
+    fits = []
+    for fold in range(FOLDS):
+        others = folds != fold
+        told = (known.T & others).T  # known [records] or [records labels]
+        near = (general[0][fold : fold + 1], general[1][fold : fold + 1])
+        fits.append(fit_pattern(task, pattern, reduced, targets, told, others[None].astype(float), near))
+    slopes, shifts = zip(*fits, strict=True)
+    return np.concatenate(slopes), np.concatenate(shifts)
 
 
 def _pooled(slopes: np.ndarray, shifts: np.ndarray, patterns: Mapping[Pattern, Scores]) -> Scores:

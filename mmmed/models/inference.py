@@ -160,7 +160,7 @@ def calibrate(
     """
     encoded = encode_cohort(model, cohort)
     logits, records = logits_encoded(model, encoded), list(cohort)
-    reduced = _reduced(model, encoded) if patterns else {}
+    reduced = reduced_logits(model, encoded) if patterns else {}
     for name, task in schema_of(model).tasks.items():
         targets, known = (tensor.numpy() for tensor in read_targets(name, task, records))
         classes = np.unique(targets[known]) if known.any() else ()
@@ -262,7 +262,7 @@ def _left(encoded: Encoded, present: np.ndarray | None) -> np.ndarray:
     return encoded.present if present is None else encoded.present & np.asarray(present, dtype=bool)
 
 
-def _reduced(
+def reduced_logits(
     model: MultimodalModel, encoded: Encoded
 ) -> dict[Pattern, tuple[np.ndarray, dict[str, np.ndarray]]]:
     """Pattern -> the rows that can be reduced to it, and task -> their logits [n outputs] when they are."""

@@ -26,7 +26,7 @@ from mmmed.models import calibration
 from mmmed.models.calibration import fit_calibration, probabilities
 from mmmed.models.calibration_fits import fit_outputs
 from mmmed.models.conformal import ENOUGH, SET_LEVEL, fit_conformal, prediction_set
-from mmmed.models.inference import _reduced, encode_cohort, logits_encoded
+from mmmed.models.inference import encode_cohort, logits_encoded, reduced_logits
 
 PATIENTS, EPOCHS, SPLITS, MISSING, TASK = 1400, 30, 100, 0.3, "diagnosis"
 SIZES, WEIGHTS, FEW_SPLITS = (30, 60, 120, 350), (0, 4, 16, 32, 64, 256, np.inf), 30
@@ -49,7 +49,7 @@ class Held:
             encoded.present,
         )
         self.logits = logits_encoded(model, encoded)[TASK]
-        self.reduced = {p: (rows, part[TASK]) for p, (rows, part) in _reduced(model, encoded).items()}
+        self.reduced = {p: (rows, part[TASK]) for p, (rows, part) in reduced_logits(model, encoded).items()}
         self.targets, self.known = (part.numpy() for part in read_targets(TASK, self.task, list(test)))
         self.exact = {
             pattern: test.truth.posterior(np.tile(pattern, (len(test), 1)))[TASK][rows]
