@@ -20,6 +20,7 @@ _PLACES = {
     "Prediction": "mmmed.types",
     "audit": "mmmed.evaluation.audit",
     "create_model": "mmmed.models.create",
+    "ReportGenerator": "mmmed.models.report_generator",
     "add_modality": "mmmed.models.create",
     "load_model": "mmmed.models.files",
     "finetune": "mmmed.training.finetune",
@@ -43,6 +44,7 @@ __all__ = [
     "Prediction",
     "audit",
     "create_model",
+    "ReportGenerator",
     "add_modality",
     "load_model",
     "finetune",
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
     from mmmed.models.create import add_modality, create_model
     from mmmed.models.files import load_model
     from mmmed.models.predict import predict, predict_partial
+    from mmmed.models.report_generator import ReportGenerator
     from mmmed.training.estimators import MultimodalClassifier, MultimodalRegressor
     from mmmed.training.finetune import finetune
     from mmmed.training.study import missingness_study

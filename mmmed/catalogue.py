@@ -17,6 +17,7 @@ KINDS = (
     "text encoder",
     "series encoder",
     "fusion",
+    "adapter",
     "reference model",
 )
 
@@ -49,6 +50,25 @@ ROWS = (
         "encoders.image:TimmImageEncoder",
         "Wightman, doi:10.5281/zenodo.4414861",
         name="mobilenetv2_050",
+    ),
+    _row(
+        "cropped",
+        "image encoder",
+        "encoders.crops:CroppedImageEncoder",
+        "Zhang et al., arXiv:2406.08487",
+        crops=(2, 2),
+    ),
+    _row(
+        "open_clip",
+        "image encoder",
+        "encoders.open_clip_image:OpenClipImageEncoder",
+        "Radford et al., arXiv:2103.00020",
+        name={
+            "model_cfg": {
+                "embed_dim": 12,
+                "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 16, "head_width": 8, "layers": 2},
+            }
+        },
     ),
     _row("cnn3d", "volume encoder", "encoders.volume:VolumeEncoder", "He et al., arXiv:1512.03385"),
     _row("mlp", "tabular encoder", "encoders.tabular:TabularEncoder", "Gorishniy et al., arXiv:2106.11959"),
@@ -85,6 +105,43 @@ ROWS = (
         heads=2,
     ),
     _row("moe", "fusion", "fusion.moe:MixtureOfExperts", "Yun et al., arXiv:2410.08245", experts=3, hidden=8),
+    _row(
+        "mlp_adapter",
+        "adapter",
+        "language.mlp_adapter:MLPAdapter",
+        "Zambrano Chaves et al., arXiv:2403.08002",
+    ),
+    _row(
+        "perceiver_adapter",
+        "adapter",
+        "language.perceiver_adapter:PerceiverAdapter",
+        "Jaegle et al., arXiv:2103.03206",
+        queries=4,
+        heads=2,
+    ),
+    _row(
+        "mixture_adapter",
+        "adapter",
+        "language.mixture_adapter:MixtureAdapter",
+        "Zhang et al., arXiv:2406.08487",
+        heads=2,
+    ),
+    _row(
+        "local_adapter",
+        "adapter",
+        "language.local_adapter:LocalAdapter",
+        "Zhang et al., arXiv:2406.08487",
+        queries=2,
+        keep=3,
+        heads=2,
+    ),
+    _row(
+        "slime_adapter",
+        "adapter",
+        "language.global_local_adapter:GlobalLocalAdapter",
+        "Zhang et al., arXiv:2406.08487",
+        crops=(1, 1),
+    ),
     _row(
         "logistic_regression",
         "reference model",

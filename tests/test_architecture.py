@@ -13,6 +13,7 @@ LINES = (
     ("catalogue", "layers", "losses", "data"),
     ("backbones",),
     ("encoders", "fusion", "heads"),
+    ("language",),
     ("models",),
     ("evaluation", "explain"),
     ("training",),

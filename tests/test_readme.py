@@ -52,8 +52,19 @@ def test_the_estimator_fits_a_frame(place):
     assert len(names["model"].predict_proba(names["frame"])) == 80
 
 
+def test_reports_are_written_with_and_without_the_picture(place, capsys):
+    quick = (
+        BLOCKS[3]
+        .replace("patients=2800", "patients=60")
+        .replace("cohort, output", "cohort, epochs=1, output")
+    )
+    exec(quick, {"mmmed": __import__("mmmed")})
+    assert "Not available: image." in capsys.readouterr().out
+    assert (place / "runs/reports/model/model.safetensors").is_file()
+
+
 def test_a_study_shows_what_a_changed_habit_does():
-    quick = BLOCKS[3].replace("reweight=False)}", 'reweight=False), "epochs": 1}')
+    quick = BLOCKS[4].replace("reweight=False)}", 'reweight=False), "epochs": 1}')
     quick = quick.replace('"defended": "multimodn"', '"defended": {"epochs": 1}')
     names = {"mmmed": __import__("mmmed")}
     exec(quick, names)

@@ -273,6 +273,24 @@ def test_rows_are_counted_from_the_end_and_not_beyond_it():
             batch.only(index)
 
 
+@pytest.mark.parametrize("places", [[2, 0], [1, 1, 3, 0, 1], [3, 3], [], [0, 1, 2, 3]])
+def test_taking_rows_is_taking_each_of_them(places):
+    """In this order, and more than once; a modality that none of them has is not there."""
+    batch = make_batch([[1, 0, 1], [0, 1, 0], [1, 1, 1], [0, 0, 0]])
+    taken = batch.take(torch.tensor(places, dtype=torch.long))
+    assert taken.ids == tuple(batch.ids[place] for place in places)
+    assert torch.equal(taken.present, batch.present[places])
+    assert torch.equal(taken.targets["y"], batch.targets["y"][places])
+    assert torch.equal(taken.known["y"], batch.known["y"][places])
+    assert set(taken.values) == set(taken.rows)
+    assert held(taken) == {
+        (name, row, float(place))
+        for row, place in enumerate(places)
+        for name, here in zip(batch.modalities, batch.present[place].tolist(), strict=True)
+        if here
+    }
+
+
 def test_a_batch_moves_as_a_whole():
     moved = make_batch([[1, 1, 1]]).to("meta")
     parts = [moved.present, moved.rows["image"], moved.values["image"], moved.values["labs"]["cells"],

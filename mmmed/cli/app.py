@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from mmmed.catalogue import list_components
+from mmmed.checks import check_known
 from mmmed.types.prediction import NOTICE
 
 app = typer.Typer(
@@ -30,7 +31,8 @@ console = Console()
 FUSIONS = ", ".join(list_components(kind="fusion"))
 SOURCE = (
     "A known cohort (synthetic; diabetes, digits, breast-cancer; breast-us, hannover-cxr, covid-cxr,"
-    " lgg-mri), a folder with metadata.csv and schema.json, or a CSV file (then name its columns)."
+    " lgg-mri, openi-reports), a folder with metadata.csv and schema.json, or a CSV file (then name its"
+    " columns)."
 )
 
 Source = Annotated[str, typer.Argument(help=SOURCE, metavar="COHORT")]
@@ -49,26 +51,28 @@ Target = Annotated[str, typer.Option("--target", help="CSV: the column to predic
 Group = Annotated[str, typer.Option("--group", help="CSV: the column that names the patient.")]
 
 
+def _note(message: Warning | str, *_: Any, **__: Any) -> None:
+    Console(stderr=True).print(
+        f"note: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True
+    )
+
+
 def speaks_plainly(command: Callable) -> Callable:
     """Wrong input ends in one sentence and exit code 2; warnings are shown without the line of code they came
     from."""
 
     @functools.wraps(command)
     def run(*arguments: Any, **options: Any) -> Any:
-        warnings.showwarning = lambda message, *_, **__: console.print(
-            f"note: {message}", style="yellow", markup=False
-        )
+        warnings.showwarning = _note
         try:
             return command(*arguments, **options)
         except (ValueError, ImportError, OSError) as error:
-            Console(stderr=True).print(f"mmmed: {error}", style="red", markup=False, highlight=False)
+            Console(stderr=True).print(
+                f"mmmed: {error}", style="red", markup=False, highlight=False, soft_wrap=True
+            )
             raise typer.Exit(2) from error
 
     return run
-
-
-def _note(message: Warning | str, *_: Any, **__: Any) -> None:
-    Console(stderr=True).print(f"note: {message}", style="yellow", markup=False, highlight=False)
 
 
 @app.command()
@@ -129,8 +133,20 @@ def finetune(
         list[str] | None, typer.Option(help="modality=name, such as image=timm:resnet18 (repeat it).")
     ] = None,
     epochs: Annotated[
-        int, typer.Option(help="Rounds of training at most; it stops earlier on its own.")
-    ] = 30,
+        int | None,
+        typer.Option(help="Rounds of training at most: 30, or those of the last stage of reports."),
+    ] = None,
+    task: Annotated[
+        str, typer.Option(help='"predict": the targets. "report": a generator of reports, in stages.')
+    ] = "predict",
+    report: Annotated[str, typer.Option(help="Reports: the column that holds them.")] = "",
+    findings: Annotated[
+        str,
+        typer.Option(help="Reports: the findings: chest, breast-us, synthetic, a JSON file, or none."),
+    ] = "",
+    language_model: Annotated[
+        str, typer.Option(help="Reports: small (from scratch), smollm2-135m, a folder, or a cached hub name.")
+    ] = "small",
     missingness: Annotated[
         str, typer.Option(help='"ignore": presence must not be read as a symptom. "use": it may be.')
     ] = "ignore",
@@ -147,6 +163,7 @@ def finetune(
     it was.
 
     Example: mmmed finetune my.csv --image path --tabular age --target sepsis --group patient -o runs/first
+    Reports: mmmed finetune synthetic --task report -o runs/reports
     """
     from mmmed.cli.cohorts import open_cohort
     from mmmed.evaluation.evaluate import evaluate as evaluate_model
@@ -156,6 +173,21 @@ def finetune(
 
     columns = {"image": image, "tabular": tabular, "text": text, "target": target, "group": group}
     cohort = open_cohort(source, patients, seed, **columns)
+    check_known(task, ("predict", "report"), what="task")
+    if task == "report":
+        from mmmed.cli.reports import train_reports
+
+        if (fusion, missingness) != ("multimodn", "ignore"):
+            raise ValueError(
+                "--fusion and --missingness are for --task predict; a report fuses in its prompt."
+            )
+        made = {"report": report or None, "findings": None, "language_model": language_model}
+        made["findings"] = False if findings == "none" else findings or None
+        made["encoders"] = _pairs(encoder)
+        say(train_reports(cohort, output, epochs, seed, as_json, **made), as_json)
+        return
+    if report or findings or language_model != "small":
+        raise ValueError("--report, --findings and --language-model are for --task report.")
     model = create_model(cohort.schema, fusion=fusion, encoders=_pairs(encoder), seed=seed)
     policy = Policy(missingness=missingness)
     run = train(model, cohort, epochs=epochs, output=output, policy=policy, seed=seed, progress=not as_json)
@@ -186,16 +218,14 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Scores of a saved model with intervals by patient; with --stress, under every pattern of missing
-    modalities."""
+    modalities. A generator's reports are scored against the true ones."""
     from mmmed.cli.cohorts import open_cohort
-    from mmmed.evaluation.benchmark import missingness_benchmark
-    from mmmed.evaluation.evaluate import evaluate as evaluate_model
+    from mmmed.cli.reports import score_saved
     from mmmed.models.files import load_model
 
     columns = {"image": image, "tabular": tabular, "text": text, "target": target, "group": group}
     cohort = open_cohort(source, patients, seed, **columns)[part]
-    loaded = load_model(model)
-    table = missingness_benchmark(loaded, cohort).table if stress else evaluate_model(loaded, cohort)
+    table = score_saved(load_model(model), cohort, stress)
     say(table.to_rows() if as_json else str(table), as_json)
 
 
@@ -211,22 +241,44 @@ def predict(
 
     Paths in the file are relative to it. Columns that are not there count as not recorded.
     """
+    from mmmed.cli.reports import read_record
     from mmmed.models.files import load_model
     from mmmed.models.predict import predict as ask
-    from mmmed.types import Record
-    from mmmed.types.record import check_modalities
 
     loaded = load_model(model)
-    try:
-        cells = json.loads(row.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{row} is not JSON: {error}") from error
-    if not isinstance(cells, dict):
-        raise ValueError(f"{row} should hold one JSON object of column to cell.")
-    record = Record.from_row(cells, loaded.schema, id=row.stem, folder=str(row.resolve().parent))
-    record = record.without(*check_modalities(without or (), loaded.schema))
+    if hasattr(loaded, "generate"):
+        raise ValueError(f"{model} writes reports: use mmmed report {model} {row}.")
+    record = read_record(row, loaded.schema, without)
     prediction = ask(loaded, record)
     say(prediction.to_dict() if as_json else str(prediction), as_json)
+
+
+@app.command()
+@speaks_plainly
+def report(
+    model: Model,
+    row: Annotated[Path, typer.Argument(help="A JSON file: one record as an object of column to cell.")],
+    without: Annotated[list[str] | None, typer.Option(help="Take this modality away (repeat it).")] = None,
+    topic: Annotated[
+        list[str] | None, typer.Option(help="Write about this topic instead of a free report (repeat it).")
+    ] = None,
+    question: Annotated[str, typer.Option(help="Answer this question instead of writing a report.")] = "",
+    beams: Annotated[int, typer.Option(help="Beginnings that are kept while writing; 1 = greedy.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """What a saved generator writes about one record, what each sentence rests on, and what was missing.
+
+    Example: mmmed report runs/reports/model patient.json --without image
+    """
+    from mmmed.cli.reports import ask_about, read_record
+    from mmmed.models.files import load_model
+
+    loaded = load_model(model)
+    if not hasattr(loaded, "generate"):
+        raise ValueError(f"{model} predicts and writes no reports: use mmmed predict {model} {row}.")
+    record = read_record(row, loaded.schema, without)
+    said = ask_about(loaded, record, topic, question, beams)
+    say(said.to_dict() if as_json else str(said), as_json)
 
 
 @app.command()

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 from mmmed.checks import check_known, listing, plain
 from mmmed.data.bundled import BUNDLED
 from mmmed.data.inference import Columns, is_numeric
+from mmmed.data.openi import NAME as OPENI
+from mmmed.data.openi import find_archive, open_reports
 from mmmed.data.opening import check_whole, prepare, read_split
 from mmmed.data.published import PUBLISHED, Published, how_to_get
 from mmmed.data.saving import FACTS, FORMAT
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from mmmed.data.cohort import Cohort
 
 VARIABLE = "MMMED_DATA"
-KNOWN = ("synthetic", *PUBLISHED, *BUNDLED)
+KNOWN = ("synthetic", *PUBLISHED, OPENI, *BUNDLED)
 UNITS = ("years", "days", "hours", "mg/l", "g/l", "U/l", "1000/ul", "mmHg", "Celsius", "%")
 
 _TABULAR = ("input tabular", "input omics")
@@ -60,8 +62,8 @@ def role_of(text: str) -> str:
 
 
 def load_cohort(name: str, root: str | os.PathLike[str] | None = None, **options: Any) -> Cohort:
-    """A cohort by name: "synthetic"; "breast-us", "hannover-cxr", "covid-cxr", "lgg-mri" from a folder;
-    "diabetes", "breast-cancer", "digits" as scikit-learn ships them. Never downloads.
+    """A cohort by name: "synthetic"; "breast-us", "hannover-cxr", "covid-cxr", "lgg-mri", "openi-reports"
+    from a folder; "diabetes", "breast-cancer", "digits" as scikit-learn ships them. Never downloads.
 
     root: the folder that holds the folder of a published cohort (or that folder itself); else the environment
     variable MMMED_DATA. options: of "synthetic" those of `mmmed.data.synthetic.generate` (patients=600,
@@ -73,10 +75,13 @@ def load_cohort(name: str, root: str | os.PathLike[str] | None = None, **options
     if name == "synthetic":
         return _synthetic(options)
     known = () if name in BUNDLED else ("target", "text", "missing_files", "unreadable")
+    known = ("missing_files", "unreadable") if name == OPENI else known
     for option in options:
         check_known(option, known, what=f"option of {name!r}")
     if name in BUNDLED:
         return BUNDLED[name].open(name)
+    if name == OPENI:
+        return open_reports(find_archive(root, VARIABLE), **options)
     base = root if root is not None else os.environ.get(VARIABLE)
     if base is None:
         raise ValueError(how_to_get(name, f"nowhere, as neither root= nor {VARIABLE} is set", VARIABLE))

@@ -17,8 +17,10 @@ import numpy as np
 from mmmed.checks import check_known, listing
 from mmmed.evaluation.bootstrap import estimates
 from mmmed.evaluation.metrics import ece_by_chance
+from mmmed.evaluation.reports import evaluate_reports
 from mmmed.evaluation.scores import Table, table_of
 from mmmed.evaluation.tasks import KINDS, NAMES, answers_of, kind_of, labels_of, metrics_for
+from mmmed.models.report_generator import ReportGenerator
 
 if TYPE_CHECKING:
     import pandas
@@ -43,9 +45,12 @@ def evaluate(
 
     model: of this package, or a function from a cohort to {task: probabilities}. threshold: for the balanced
     accuracy, one or one per task; None takes `model.thresholds` (fixed on validation rows), else 0.5. Warns
-    if the cohort still holds its training rows next to others.
+    if the cohort still holds its training rows next to others. A `ReportGenerator` gets the scores of its
+    reports instead, see `mmmed.evaluation.reports`.
     """
     warn_of_training_rows(cohort)
+    if isinstance(model, ReportGenerator):
+        return evaluate_reports({"generated": model}, cohort, draws=draws, seed=seed)
     answers = answers_of(model, cohort)
     return score_answers(
         answers, cohort, {t: threshold_of(model, t, threshold) for t in answers}, draws, seed

@@ -66,8 +66,8 @@ def create_model(
         built = {}
         for name, modality in schema.modalities.items():
             part = encoders.get(name, _DEFAULT[type(modality)])
-            built[name], config["encoders"][name] = _encoder(part, modality, dim)
-        fused, config["fusion"] = _fusion(fusion, tuple(schema.modalities), dim, state_dim)
+            built[name], config["encoders"][name] = build_encoder(part, modality, dim)
+        fused, config["fusion"] = build_fusion(fusion, tuple(schema.modalities), dim, state_dim)
         norm = getattr(fused, "head_norm", True)  # late fusion averages logits, so its heads are linear
         heads = {name: make_head(task, fused.state_dim, norm=norm) for name, task in schema.tasks.items()}
         model = MultimodalModel(built, fused, heads, schema)
@@ -85,8 +85,8 @@ def add_modality(
     """
     from copy import deepcopy
 
-    if model.schema is None:
-        raise ValueError("Only a model with a schema can take a further modality.")
+    if not isinstance(model, MultimodalModel) or model.schema is None:
+        raise ValueError("Only a model of create_model, with a schema, can take a further modality.")
     if type(modality) not in _KIND:
         raise ValueError(f"modality should be a schema entry such as Image(column), got {plain(modality)}.")
     if name in model.modalities:
@@ -95,7 +95,7 @@ def add_modality(
     grown = deepcopy(model)
     dim = grown.fusion.dim
     with seeded(seed):
-        part, description = _encoder(encoder or _DEFAULT[type(modality)], modality, dim)
+        part, description = build_encoder(encoder or _DEFAULT[type(modality)], modality, dim)
         grown.encoders[name] = part
         grown.fusion.add_modality(name)
     grown.schema = schema
@@ -117,7 +117,7 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _named(part: Part, what: str) -> tuple[str, dict[str, Any]]:
+def named(part: Part, what: str) -> tuple[str, dict[str, Any]]:
     """A part given by name -> (catalogue name, options)."""
     if isinstance(part, str):
         name, _, which = part.partition(":")
@@ -132,11 +132,11 @@ def _named(part: Part, what: str) -> tuple[str, dict[str, Any]]:
     raise ValueError(f"{what} should be a name, a pair (name, options) or a module, got {plain(part)}.")
 
 
-def _encoder(part: Part, modality: Any, dim: int) -> tuple[nn.Module, dict[str, Any] | None]:
+def build_encoder(part: Part, modality: Any, dim: int) -> tuple[nn.Module, dict[str, Any] | None]:
     """-> the module, and how to build it again (None if it came ready-made)."""
     if isinstance(part, nn.Module):
         return part, None
-    name, options = _named(part, "An encoder")
+    name, options = named(part, "An encoder")
     module = find(name, _KIND[type(modality)]).load().from_schema(modality, dim=dim, **options)
     # Weights that came from a file are in the saved model: building it again must not look for the file. An
     # encoder whose other options lead to files says itself how to be built without them.
@@ -144,11 +144,11 @@ def _encoder(part: Part, modality: Any, dim: int) -> tuple[nn.Module, dict[str, 
     return module, {"name": name, "options": getattr(module, "rebuild", kept)}
 
 
-def _fusion(
+def build_fusion(
     part: Part, modalities: tuple[str, ...], dim: int, state_dim: int
 ) -> tuple[nn.Module, dict[str, Any] | None]:
     if isinstance(part, nn.Module):
         return part, None
-    name, options = _named(part, "A fusion")
+    name, options = named(part, "A fusion")
     module = find(name, "fusion").load()(modalities, dim=dim, state_dim=state_dim, **options)
     return module, {"name": name, "options": options}

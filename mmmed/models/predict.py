@@ -55,6 +55,7 @@ def predict(
     other in the order of fusion) and the exact Shapley contribution of each. Raises ValueError for cells,
     files or modalities that cannot be read.
     """
+    _check_predicts(model)
     whole, notes = _read(record, schema_of(model))
     seen = whole
     if until is not None:
@@ -92,6 +93,11 @@ def predict_partial(
             "again from the whole record."
         )
     return _said(model, fresh, Collator(schema_of(model), missing_files, unreadable), notes, state)
+
+
+def _check_predicts(model: Any) -> None:
+    if hasattr(model, "generate"):
+        raise ValueError("This model writes reports and predicts no task: use model.generate(record).")
 
 
 def _read(record: Record | Mapping[str, Any], schema: Schema) -> tuple[Record, list[str]]:

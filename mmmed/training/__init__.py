@@ -7,8 +7,12 @@ _PLACES = {
     "Optimisation": "optimisation",
     "Policy": "policy",
     "Recipe": "recipe",
+    "Stage": "report_stages",
     "can_train_together": "members",
+    "default_stages": "report_stages",
     "finetune_members": "members",
+    "finetune_reports": "report_finetune",
+    "fit_cross_modal": "contrast",
     "missingness_study": "study",
 }
 __all__ = [
@@ -16,8 +20,12 @@ __all__ = [
     "Optimisation",
     "Policy",
     "Recipe",
+    "Stage",
     "can_train_together",
+    "default_stages",
     "finetune_members",
+    "finetune_reports",
+    "fit_cross_modal",
     "missingness_study",
 ]
 __getattr__ = lazily(__name__, _PLACES)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from mmmed.checks import check_known
+from mmmed.checks import check_known, listing
 from mmmed.data.collate import Collator
 from mmmed.models.inference import calibrate, check_cohort
 from mmmed.models.reference import ReferenceModel
+from mmmed.models.report_generator import ReportGenerator
 from mmmed.training.augment import Augmentation
 from mmmed.training.checkpoint import check_writable, delete_checkpoints
 from mmmed.training.fingerprint import architecture_fingerprint, schema_fingerprint, supply_fingerprint
@@ -25,6 +26,7 @@ from mmmed.training.plan import check_learnable, count_updates, useful_rows
 from mmmed.training.policy import Policy
 from mmmed.training.progress import Reporter, check_progress, make_tracker
 from mmmed.training.references import fit_reference
+from mmmed.training.report_finetune import finetune_reports
 from mmmed.training.run import Run
 from mmmed.training.session import Session
 from mmmed.training.settings import Settings
@@ -37,13 +39,14 @@ if TYPE_CHECKING:
 
     from mmmed.data.cohort import Cohort
     from mmmed.models.multimodal import MultimodalModel
+    from mmmed.training.report_run import ReportRun
 
 
 def finetune(
-    model: MultimodalModel,
+    model: MultimodalModel | ReportGenerator,
     cohort: Cohort,
     *,
-    epochs: int = 30,
+    epochs: int | None = None,
     output: str | Path | None = None,
     policy: Policy = Policy(),  # noqa: B008 (frozen)
     optimisation: Optimisation = Optimisation(),  # noqa: B008 (frozen)
@@ -53,26 +56,36 @@ def finetune(
     resume: bool = True,
     seed: int = 0,
     progress: bool | str = True,
-) -> Run:
+) -> Run | ReportRun:
     """Train on cohort["train"], choose the epoch on cohort["val"], calibrate on it; the model is changed in
     place.
 
-    output: folder for checkpoints, metrics.jsonl and, at the end, the model (<output>/model). resume: go on
-    from a checkpoint there; a run that was killed and resumed ends with the weights of one that was not, bit
-    for bit on a CPU; False throws old checkpoints away. policy: what is done about missing modalities.
-    patience: epochs without improvement of the validation loss (see `mmmed.training.validate`) after which
-    training stops; None = never. frozen: modalities whose encoder is not trained; it runs once and its tokens
-    are cached. progress: True, False (silent) or "tensorboard". seed: of order, dropout and augmentation; the
-    global seed is not touched.
+    epochs: 30 at most, if nothing is said. output: folder for checkpoints, metrics.jsonl and, at the end,
+    the model (<output>/model). resume: go on from a checkpoint there; a run that was killed and resumed
+    ends with the weights of one that was not, bit for bit on a CPU; False throws old checkpoints away.
+    policy: what is done about missing modalities. patience: epochs without improvement of the validation
+    loss (see `mmmed.training.validate`) after which training stops; None = never. frozen: modalities
+    whose encoder is not trained; it runs once and its tokens are cached. progress: True, False (silent)
+    or "tensorboard". seed: of order, dropout and augmentation; the global seed is not touched.
 
     A reference model (see `create_model`) is fitted to five copies of the records, each with modality dropout
     drawn anew, and the same weights; everything but policy and seed is without effect.
+
+    A `ReportGenerator` goes through its stages, the last of `epochs`, see
+    `mmmed.training.report_finetune.finetune_reports`; -> a `ReportRun`. What policy, optimisation,
+    augmentation, patience and frozen say for other models, its stages say, so these are refused.
 
     Under torchrun or `accelerate launch` each process works on its share of every batch. Raises ValueError if
     the output cannot be written, if a checkpoint belongs to another run, or if a loss is not finite.
     """
     output = None if output is None else Path(output)
     frozen = tuple(dict.fromkeys((frozen,) if isinstance(frozen, str) else frozen))
+    if isinstance(model, ReportGenerator):
+        given = (policy, optimisation, augmentation, patience, frozen)
+        _check_report_settings(given)
+        settings = {"output": output, "resume": resume, "seed": seed, "progress": progress}
+        return finetune_reports(model, cohort, epochs=epochs, **settings)
+    epochs = 30 if epochs is None else epochs
     if isinstance(model, ReferenceModel):
         check_cohort(model, cohort)
         if output is not None:
@@ -104,6 +117,17 @@ def finetune(
 
 
 # ------------------------------------------------------------------------------------------ before
+
+
+def _check_report_settings(given: tuple) -> None:
+    names = ("policy", "optimisation", "augmentation", "patience", "frozen")
+    default = (Policy(), Optimisation(), Augmentation(), 10, ())
+    wrong = [n for n, own, other in zip(names, given, default, strict=True) if own != other]
+    if wrong:
+        raise ValueError(
+            f"{listing(wrong)} is for models that predict. A ReportGenerator learns in stages: "
+            "mmmed.training.finetune_reports(reporter, cohort, stages=[...])."
+        )
 
 
 def make_accelerator() -> Accelerator:

@@ -98,7 +98,14 @@ def write_metrics(file: Path, history: Sequence[Mapping[str, Any]]) -> None:
 def describe(line: Mapping[str, Any]) -> str:
     """One epoch in one line."""
     parts = [f"epoch {line['epoch']}"]
-    for name, label in (("train_loss", "train"), ("val_loss", "val"), ("val_auroc", "AUROC")):
+    for name, label in (
+        ("train_loss", "train"),
+        ("val_loss", "val"),
+        ("val_auroc", "AUROC"),
+        ("val_f1", "finding F1"),
+    ):
         if line.get(name) is not None:
             parts.append(f"{label} {line[name]:.3f}")
+    if line.get("gap"):
+        parts.append(f"grounding gap {line['gap'][0]:.3f}")
     return ", ".join([*parts, f"{line['seconds']:.1f} s"])

@@ -192,7 +192,7 @@ def fetch(records: Sequence[Record], rows: Iterable[int]) -> list[Record]:
 def trim(values: Any) -> Any:
     """Packed values without the padding at the end that no row of this batch needs (words, steps, views,
     tokens)."""
-    used = values.mask if isinstance(values, Tokens) else _padding(values)
+    used = values.mask if isinstance(values, Tokens) else padding_of(values)
     if used is None or used.shape[1] < 2:
         return values
     last = int(used.any(0).nonzero().max()) + 1 if used.any() else 1
@@ -201,7 +201,7 @@ def trim(values: Any) -> Any:
     return _each(values, lambda t: t[:, :last])
 
 
-def _padding(values: Mapping[str, Tensor]) -> Tensor | None:
+def padding_of(values: Mapping[str, Tensor]) -> Tensor | None:
     """[n length] bool, True = real; None for what has a fixed size (tables, volumes)."""
     if "mask" in values or "views" in values:
         return values["mask"] if "mask" in values else values["views"]

@@ -4,6 +4,7 @@ from mmmed.types.batch import Batch, Fused, Outputs, Tokens
 from mmmed.types.modalities import Category, Image, Modality, Number, Series, Tabular, Text, Volume
 from mmmed.types.prediction import Answer, Prediction
 from mmmed.types.record import Record, is_missing, spell
+from mmmed.types.report import Reply, Report, Sentence
 from mmmed.types.schema import Schema
 from mmmed.types.tasks import Binary, Multiclass, Multilabel, Regression, Task
 
@@ -22,7 +23,10 @@ __all__ = [
     "Prediction",
     "Record",
     "Regression",
+    "Reply",
+    "Report",
     "Schema",
+    "Sentence",
     "Series",
     "Tabular",
     "Task",

@@ -80,6 +80,29 @@ class Batch:
             present[:, self.modalities.index(name)] = False
         return self.keep(present)
 
+    def take(self, index: Tensor) -> Batch:
+        """The batch of some rows, in this order and perhaps more than once: index [rows] long."""
+        values, rows = {}, {}
+        for name, positions in self.rows.items():
+            place = positions.new_full((len(self),), -1)
+            place[positions] = place.new_tensor(range(len(positions)))
+            taken = place[index]
+            here = (taken >= 0).nonzero().squeeze(1)
+            if len(here):
+                values[name], rows[name] = _take(self.values[name], taken[here]), here
+        places = index.tolist()
+        return replace(
+            self,
+            values=values,
+            rows=rows,
+            present=self.present[index],
+            targets={k: v[index] for k, v in self.targets.items()},
+            known={k: v[index] for k, v in self.known.items()},
+            ids=tuple(self.ids[i] for i in places) if self.ids else (),
+            groups=tuple(self.groups[i] for i in places) if self.groups else (),
+            notes=tuple(self.notes[i] for i in places) if self.notes else (),
+        )
+
     def only(self, index: int) -> Batch:
         """The batch of one that holds row `index` alone; -1 is the last. IndexError if there is none."""
         if not -len(self) <= index < len(self):

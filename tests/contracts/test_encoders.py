@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmmed.backbones.torchvision_guard import torchvision_state
 from mmmed.catalogue import ROWS
 from mmmed.types import Tokens
 
@@ -30,6 +31,7 @@ ENCODERS = [row for row in ROWS if row.kind.endswith("encoder")]
 VARIANTS = {
     "cnn": ({}, {"grid": True}),
     "timm": ({}, {"grid": True}),
+    "open_clip": ({}, {"grid": True}),
     "cnn3d": ({}, {"grid": True}),
     "mlp": ({}, {"indicators": True}, {"cells_as_tokens": True}),
     "transformer": ({}, {"tokens": True}),
@@ -59,6 +61,9 @@ def build(case, seed=0):
     if row.name == "huggingface":
         pytest.importorskip("transformers")
         options = {"name": TINY_BERT, **options}
+    if row.name == "open_clip":
+        torchvision_state()
+        pytest.importorskip("open_clip")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return row.load().from_schema(MODALITIES[row.kind], dim=DIM, **{**row.tiny, **options}).eval()

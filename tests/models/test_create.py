@@ -190,14 +190,14 @@ def test_weights_from_a_file_are_not_looked_for_again_when_a_model_is_loaded(mon
             return encoder
 
     monkeypatch.setattr(module, "find", lambda name, kind: type("Row", (), {"load": lambda self: Timm})())
-    part, kept = module._encoder(
+    part, kept = module.build_encoder(
         ("timm", {"name": "lite", "weights": "folder"}), SCHEMA.modalities["image"], 8
     )
     assert part.given == ("lite", "folder")
     assert kept == {"name": "timm", "options": {"name": "lite"}}
-    assert module._encoder("timm:lite", SCHEMA.modalities["image"], 8)[0].given == ("lite", None)
+    assert module.build_encoder("timm:lite", SCHEMA.modalities["image"], 8)[0].given == ("lite", None)
     Timm.rebuild = {"name": {"width": 8}}  # an encoder that knows how to be built where no file is at hand
-    _, kept = module._encoder(("timm", {"name": "/a/folder"}), SCHEMA.modalities["image"], 8)
+    _, kept = module.build_encoder(("timm", {"name": "/a/folder"}), SCHEMA.modalities["image"], 8)
     assert kept == {"name": "timm", "options": {"name": {"width": 8}}}
 
 
@@ -268,5 +268,5 @@ def test_what_cannot_be_added_is_explained():
     with pytest.raises(ValueError, match="both an input and a target"):
         add_modality(model, "extra", Tabular((Number("days"),)), OneCell())
     model.schema = None
-    with pytest.raises(ValueError, match="Only a model with a schema"):
+    with pytest.raises(ValueError, match="Only a model of create_model, with a schema"):
         add_modality(model, "extra", Tabular((Number("lactate"),)), OneCell())

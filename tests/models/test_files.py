@@ -15,8 +15,10 @@ from torch import nn
 
 from mmmed.fusion.multimodn import MultiModN
 from mmmed.models import files
+from mmmed.models import folder as folders
 from mmmed.models.create import add_modality, create_model
 from mmmed.models.files import load_model, save_model
+from mmmed.models.folder import hash_of
 from mmmed.models.inference import predict_proba, prediction_sets
 from mmmed.models.multimodal import MultimodalModel
 from mmmed.models.predict import predict
@@ -168,7 +170,7 @@ def test_a_file_cut_off_is_noticed(folder, name):
 def test_cut_weights_with_a_matching_checksum_are_no_traceback_of_safetensors(folder):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-8])
-    rewrite(folder / "config.json", lambda c: c["sha256"].update({path.name: files._hash(path)}))
+    rewrite(folder / "config.json", lambda c: c["sha256"].update({path.name: hash_of(path)}))
     with pytest.raises(ValueError, match=r"model\.safetensors does not fit"):
         load(folder)
 
@@ -178,7 +180,7 @@ def test_weights_of_another_model_are_refused(folder):
     weights = safetensors.torch.load_file(path)
     weights.pop("fusion.init.value", None) if "fusion.init.value" in weights else weights.pop("fusion.means")
     safetensors.torch.save_file(weights, path)
-    rewrite(folder / "config.json", lambda c: c["sha256"].update({path.name: files._hash(path)}))
+    rewrite(folder / "config.json", lambda c: c["sha256"].update({path.name: hash_of(path)}))
     with pytest.raises(ValueError, match=r"does not fit the model that config\.json describes"):
         load(folder)
 
@@ -311,14 +313,25 @@ def test_an_empty_folder_and_missing_parents_are_fine(model, tmp_path):
         assert (place / "config.json").is_file()
 
 
-@pytest.mark.parametrize("step", ["_write_json", "_hash", "model_card", "_swap", "_weights"])
-def test_a_failed_save_leaves_the_old_model_intact_and_nothing_behind(model, folder, monkeypatch, step):
+@pytest.mark.parametrize(
+    ("module", "step"),
+    [
+        (files, "write_json"),
+        (folders, "hash_of"),
+        (files, "model_card"),
+        (folders, "_swap"),
+        (files, "_weights"),
+    ],
+)
+def test_a_failed_save_leaves_the_old_model_intact_and_nothing_behind(
+    model, folder, monkeypatch, module, step
+):
     before = snapshot(folder)
 
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(files, step, fail)
+    monkeypatch.setattr(module, step, fail)
     with pytest.raises(OSError, match="disk full"):
         model.save_pretrained(folder)
     assert snapshot(folder) == before
@@ -335,7 +348,7 @@ def test_a_save_that_fails_between_the_two_moves_puts_the_old_model_back(model, 
                 raise OSError("disk full")
         move(source, target)
 
-    monkeypatch.setattr(files.os, "replace", second_fails)
+    monkeypatch.setattr(folders.os, "replace", second_fails)
     with pytest.raises(OSError, match="disk full"):
         model.save_pretrained(folder)
     assert snapshot(folder) == before

@@ -119,17 +119,22 @@ def _columns(
 def _texts(
     rows: Rows, scenes: Sequence[Scene], seed: int
 ) -> tuple[dict[str, list[str]], dict[str, list[tuple[Statement, ...]]]]:
-    written: dict[str, list[str]] = {"note": [], "findings": [], "impression": []}
+    written: dict[str, list[str]] = {"note": [], "findings": [], "impression": [], "report": []}
     labels: dict[str, list[tuple[Statement, ...]]] = {name: [] for name in written}
-    history = rows.levels[:, COLUMNS.index("t")].tolist()
-    for patient, visit, scene, level in zip(
-        rows.patient.tolist(), rows.visit.tolist(), scenes, history, strict=True
+    for row, (patient, visit, scene) in enumerate(
+        zip(rows.patient.tolist(), rows.visit.tolist(), scenes, strict=True)
     ):
         generator = stream(seed, patient, "text", visit)
-        note, told = text.write_note(scene, level, generator)
+        level = dict(zip(COLUMNS, rows.levels[row].tolist(), strict=True))
+        note, told = text.write_note(scene, level["t"], generator)
         findings, impression, found, closing = text.write_report(scene, generator)
+        background, known = text.write_background(scene, level, stream(seed, patient, "background", visit))
+        report = f"{background} {findings}"
         for name, words, statements in zip(
-            written, (note, findings, impression), (told, found, closing), strict=True
+            written,
+            (note, findings, impression, report),
+            (told, found, closing, (*known, *found)),
+            strict=True,
         ):
             written[name].append(words)
             labels[name].append(text.ordered(statements))

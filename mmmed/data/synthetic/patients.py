@@ -26,6 +26,7 @@ PARTS = (
     "phrases",
     "questions",
     "slices",
+    "background",
 )
 SPLITS = ("train", "val", "test")
 SITES = ("A", "B", "C")  # in the order of the site's levels -1, 0, +1

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from mmmed.checks import check_count, check_known, plain
-from mmmed.data.synthetic import table
+from mmmed.data.synthetic import table, text
 from mmmed.data.synthetic.expressions import Expression, Question, ask, refer
 from mmmed.data.synthetic.missingness import Mechanism, mechanism, posterior_with_pattern
 from mmmed.data.synthetic.patients import Rows, stream
 from mmmed.data.synthetic.picture import ANGLES, STRUCTURES, bits, render, render_stack
 from mmmed.data.synthetic.scene import Scene
-from mmmed.data.synthetic.truth import FACTORS, LEVELS, MODALITIES, Truth, visible_factors
+from mmmed.data.synthetic.truth import COLUMNS, FACTORS, LEVELS, MODALITIES, Truth, visible_factors
 from mmmed.data.synthetic.words import Statement
 from mmmed.types import Binary, Image, Multiclass, Schema, Tabular, Text
 
@@ -31,6 +31,7 @@ ROLES = {
     "note": "input",
     "findings": "text target",
     "impression": "text target",
+    "report": "text target",
     "diagnosis": "target",
     "months": "target",
     "event": "target",
@@ -144,6 +145,19 @@ class Synthetic:
         """Questions about the pictures of all rows, with their answers."""
         rows = enumerate(self.scenes)
         return tuple(item for row, scene in rows for item in ask(row, scene, self._stream(row, "questions")))
+
+    def reworded(self, seed: int) -> list[str]:
+        """The whole reports of all rows in other words: the same facts, drawn anew from the ways to say them.
+
+        What no writer of reports can beat by BLEU or ROUGE is how well this agrees with the reports.
+        """
+        levels = [dict(zip(COLUMNS, row, strict=True)) for row in self.rows.levels.tolist()]
+        found = []
+        for row, (scene, level) in enumerate(zip(self.scenes, levels, strict=True)):
+            generator = np.random.default_rng((seed, row))
+            background, _ = text.write_background(scene, level, generator)
+            found.append(f"{background} {text.write_report(scene, generator)[0]}")
+        return found
 
     def _stream(self, row: int, part: str) -> np.random.Generator:
         return stream(self.settings.seed, int(self.rows.patient[row]), part, int(self.rows.visit[row]))

@@ -3,8 +3,10 @@
 The **note** is what a model reads: the history (it carries t) and a short finding with place and size of
 the largest nodule (r, as a word or a measurement). It never tells margin or density, so the text sees t and
 r and nothing else. The **report** (findings, impression) is what a model may be asked to write: it also
-tells margin, density and further lesions, all of which the picture shows. Doubt ("possible effusion") and
-negation ("no effusion") never touch t or r.
+tells margin, density and further lesions, all of which the picture shows. The **whole report** puts history
+and laboratory before the findings: each of its sentences needs exactly one modality (text, table or image)
+and cannot be written without it. Doubt ("possible effusion") and negation ("no effusion") never touch t or
+r.
 
 The style depends on the site: A writes history then findings, B abbreviates, C puts the findings first.
 """
@@ -18,6 +20,7 @@ import numpy as np
 
 from mmmed.data.synthetic import words
 from mmmed.data.synthetic.scene import MARGINS, Lesion, Scene
+from mmmed.data.synthetic.table import FACTOR_CELLS
 from mmmed.data.synthetic.words import FULL, SHORT, Statement
 
 SUSPICIONS = ("absent", "uncertain", "present")  # by margin, a = -1, 0, +1
@@ -58,6 +61,24 @@ def write_report(
     if scene.lesions:
         closing.append(_suspicion(scene.lesions[0], style, generator))
     return findings, _text(closing), _labels(clauses), _labels(closing)
+
+
+def write_background(
+    scene: Scene, level: Mapping[str, int], generator: np.random.Generator
+) -> tuple[str, tuple[Statement, ...]]:
+    """What a whole report says before the picture, and its label set: the history, which only the note tells,
+    and two laboratory values, which only the table does. level: of each factor, -1, 0 or +1.
+    """
+    style = STYLES[scene.site]
+    finding, status, ways = words.HISTORIES[level["t"] + 1]
+    head = "hx" if style == SHORT else "history of"
+    clauses = [(f"{head} {_pick(ways, generator)}", Statement(finding, status))]
+    for column, factor in FACTOR_CELLS.items():
+        finding, statuses = words.LABORATORY[column]
+        status = statuses[level[factor] + 1]
+        ways = words.LABORATORY_WAYS[finding, status]
+        clauses.append((ways[0] if style == SHORT else _pick(ways, generator), Statement(finding, status)))
+    return _text(clauses), _labels(clauses)
 
 
 def parse(text: str) -> tuple[Statement, ...]:

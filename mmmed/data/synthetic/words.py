@@ -49,6 +49,20 @@ HISTORIES = (
     ),
 )
 
+# What the laboratory says of b and e, at the levels -1, 0, +1: the finding, and its status at each level.
+LABORATORY = {
+    "ldh": ("raised ldh", ("absent", "uncertain", "present")),
+    "albumin": ("low albumin", ("present", "uncertain", "absent")),
+}
+LABORATORY_WAYS = {  # of a report, in full words
+    ("raised ldh", "absent"): ("normal LDH", "LDH not raised"),
+    ("raised ldh", "uncertain"): ("borderline LDH", "LDH possibly raised"),
+    ("raised ldh", "present"): ("raised LDH", "LDH is raised"),
+    ("low albumin", "absent"): ("normal albumin", "albumin not low"),
+    ("low albumin", "uncertain"): ("borderline albumin", "albumin possibly low"),
+    ("low albumin", "present"): ("low albumin", "albumin is low"),
+}
+
 FINDINGS = {  # words that name a finding, in full and short form
     "nodule": ("nodule", "opacity", "lesion"),
     "effusion": ("effusion", "pleural fluid", "eff"),
@@ -57,9 +71,11 @@ FINDINGS = {  # words that name a finding, in full and short form
     "cough": ("cough",),
     "haemoptysis": ("haemoptysis", "blood in the sputum"),
     "suspicion": ("suspicious",),
+    "raised ldh": ("LDH",),
+    "low albumin": ("albumin",),
 }
-NEGATIONS = ("no", "not", "without", "free of", "neg")
-HEDGES = ("possible", "possibly", "cannot be excluded", "may be", "query")
+NEGATIONS = ("no", "not", "without", "free of", "neg", "normal")
+HEDGES = ("possible", "possibly", "cannot be excluded", "may be", "query", "borderline")
 
 SIZES = {
     "tiny": ("tiny", "minute"),
