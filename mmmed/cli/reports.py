@@ -41,11 +41,9 @@ def train_reports(
 
 def has_reports(cohort: Cohort, target: str) -> bool:
     """Whether any record of a part has a report."""
-    return (
-        any(isinstance(text, str) and text.strip() for text in cohort.column(target))
-        if len(cohort)
-        else False
-    )
+    from mmmed.data.targets import rows_with_text
+
+    return bool(len(cohort) and rows_with_text(cohort.column(target)))
 
 
 def baselines(train: Cohort, reporter: ReportGenerator) -> dict[str, Any]:

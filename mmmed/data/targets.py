@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from mmmed.data.sources import Source
@@ -33,3 +36,8 @@ def _codes(source: Source, column: str, levels: tuple[str, ...]) -> np.ndarray:
     cells = source.arrow.column(column)
     found = pc.index_in(cells.cast(pa.string()), value_set=pa.array(levels, pa.string()))
     return pc.fill_null(found, -1).to_numpy()
+
+
+def rows_with_text(cells: Sequence[Any]) -> list[int]:
+    """The places of the cells that hold text with something in it: which records have a report."""
+    return [row for row, cell in enumerate(cells) if isinstance(cell, str) and cell.strip()]

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from mmmed.backbones.small_cnn import SmallCNN
 from mmmed.backbones.timm_backbone import TimmBackbone
-from mmmed.checks import check_shape
-from mmmed.encoders.views import check_views, encode_views
+from mmmed.encoders.views import check_size, check_views, encode_views
 from mmmed.layers.pooling import mean_and_max
 from mmmed.types import Image, Tokens
 
@@ -112,15 +111,7 @@ class TimmImageEncoder(nn.Module):
 
     def forward(self, pixels: Tensor, views: Tensor) -> Tokens:
         check_views(pixels, views, self.channels)
-        height, width = self.size
-        check_shape(
-            pixels,
-            "n views channels height width",
-            name="pixels",
-            height=height,
-            width=width,
-            hint="The network was built for this size; build it anew for another.",
-        )
+        check_size(pixels, self.size)
         return encode_views(pixels.to(self.project.weight.dtype), views, self._encode)
 
     def _encode(self, pixels: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from mmmed.backbones.timm_backbone import read_weights
 from mmmed.backbones.torchvision_guard import torchvision_state
-from mmmed.checks import check_known, check_shape, listing, needs, plain
-from mmmed.encoders.views import check_views, encode_views
+from mmmed.checks import check_known, listing, needs, plain
+from mmmed.encoders.views import check_size, check_views, encode_views
 from mmmed.types import Image, Tokens
 
 FOLDER, HUB = "local-dir:", "hf-hub:"
@@ -115,15 +115,7 @@ class OpenClipImageEncoder(nn.Module):
 
     def forward(self, pixels: Tensor, views: Tensor) -> Tokens:
         check_views(pixels, views, self.channels)
-        height, width = self.size
-        check_shape(
-            pixels,
-            "n views channels height width",
-            name="pixels",
-            height=height,
-            width=width,
-            hint="The tower was built for this size; build it anew for another.",
-        )
+        check_size(pixels, self.size, what="tower")
         return encode_views(pixels.to(self.project.weight.dtype), views, self._encode)
 
     def _encode(self, pixels: Tensor) -> Tensor:

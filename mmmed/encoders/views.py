@@ -26,6 +26,19 @@ def check_views(pixels: Tensor, views: Tensor, channels: int) -> None:
         raise ValueError("A row of views is all False. Leave rows without a picture out of the batch.")
 
 
+def check_size(pixels: Tensor, size: tuple[int, int], what: str = "network") -> None:
+    """Raise ValueError unless pixels [n views channels height width] have the size that a network was built
+    for."""
+    check_shape(
+        pixels,
+        "n views channels height width",
+        name="pixels",
+        height=size[0],
+        width=size[1],
+        hint=f"The {what} was built for this size; build it anew for another.",
+    )
+
+
 def encode_views(pixels: Tensor, views: Tensor, encode: Callable[[Tensor], Tensor]) -> Tokens:
     """Run `encode` ([pictures channels height width] -> [pictures tokens dim]) on the real views, and on no
     others.

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmmed.data.targets import rows_with_text
 from mmmed.evaluation.bootstrap import Draws, Estimate
 from mmmed.evaluation.scores import Table
 from mmmed.language.questions import ASK_REPORT
@@ -108,8 +109,7 @@ def _encoded(
 ) -> tuple[Batch, list[str]]:
     """The records that have a report, `most` of them at most, as tokens; and their reports."""
     texts = cohort.column(target or reporter.target)
-    told = [i for i, text in enumerate(texts) if isinstance(text, str) and text.strip()]
-    rows = torch.tensor(told, dtype=torch.long)
+    rows = torch.tensor(rows_with_text(texts), dtype=torch.long)
     if len(rows) > most:
         rows = rows[torch.randperm(len(rows), generator=generator)[:most]].sort().values
     found = encode_cohort(reporter.network, cohort.where(rows.numpy()), batch_size)

@@ -49,7 +49,8 @@ def radeval(
     """A metric of RadEval for each report, name -> [reports]; "radgraph" or "f1chexbert".
 
     cache: the folder of caches in which its weights are looked for, None = ~/.cache. Raises ImportError with
-    the line to install, or `MissingFile` with the line to download; runs nothing on a network.
+    the line to install, or `MissingFile` with the line to download; runs nothing on a network. Its CheXbert
+    unpickles its weights, which mmmed itself never does: see the head of this file.
     """
     check_pairs(references, hypotheses)
     check_known(metric, WEIGHTS, what="metric of RadEval")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mmmed.data.targets import rows_with_text
 from mmmed.evaluation.bootstrap import Draws
 from mmmed.evaluation.grounding import ALL, grounding
 from mmmed.evaluation.report_metrics import HEADLINE, difference_table, report_table
@@ -172,7 +173,7 @@ def references_of(
             'labeller=mmmed.language.Labeller("chest")).'
         )
     texts = cohort.column(target)
-    rows = [row for row, text in enumerate(texts) if isinstance(text, str) and text.strip()]
+    rows = rows_with_text(texts)
     if not rows:
         raise ValueError(
             f"No record has a text in the column {target!r}, so there is nothing to compare with."

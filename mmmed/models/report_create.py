@@ -105,12 +105,7 @@ def create_network(
         built, grids = {}, {}
         for name, modality in schema.modalities.items():
             part = encoders.get(name, ENCODERS[type(modality)])
-            built[name], described = build_encoder(part, modality, dim)
-            opened = getattr(built[name], "opened_as", None)  # a tower that can be opened again by its name
-            if described is not None and opened and built[name].frozen:
-                options = {**described["options"], **{key: value for key, value in opened.items() if value}}
-                described = {**described, "options": options}
-            config["encoders"][name] = described
+            built[name], config["encoders"][name] = _encoder(part, modality, dim)
             grids[name] = token_grid(built[name], modality)
         fused = config["fusion"] = None
         if fusion is not None:
@@ -128,6 +123,16 @@ def create_network(
             head = FindingHead(labeller.table.labels, tuple(built), dim, needs, places)
         network = ReportNetwork(built, ready, lm, head, fused, grids, schema)
     return network, tokenizer, config
+
+
+def _encoder(part: Any, modality: Any, dim: int) -> tuple[nn.Module, dict[str, Any] | None]:
+    """An encoder and how to build it again: with a frozen tower that has a name, by that name."""
+    encoder, described = build_encoder(part, modality, dim)
+    opened = getattr(encoder, "opened_as", None)
+    if described is None or not opened or not encoder.frozen:
+        return encoder, described
+    named_options = {key: value for key, value in opened.items() if value}
+    return encoder, {**described, "options": {**described["options"], **named_options}}
 
 
 def _places(encoder: nn.Module, grid: tuple[int, ...] | None) -> tuple[int, ...] | None:

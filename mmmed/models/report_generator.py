@@ -12,6 +12,7 @@ where one is missing, and encoders that learned to see findings before the langu
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from mmmed.checks import check_count, check_known, listing, plain
 from mmmed.data.collate import Collator
+from mmmed.data.targets import rows_with_text
 from mmmed.language.finding_tables import finding_table
 from mmmed.language.labeller import Labeller
 from mmmed.language.prompt import Prompt
@@ -70,6 +72,12 @@ class ReportGenerator:
         self.prompt = prompt or Prompt.for_modalities(network.slots, "{question}")
         if not self.prompt.asks:
             raise ValueError(f"The prompt {plain(self.prompt.template)} needs a place for the {{question}}.")
+        if self.prompt.without_slot:
+            warnings.warn(
+                f"The prompt has no slot for {listing(self.prompt.without_slot)}: the language model never "
+                "sees that, although a report lists it as used.",
+                stacklevel=2,
+            )
         self.filter = None if labeller is None else TargetFilter(labeller, tuple(schema.modalities))
         self.threshold: float | None = None
         self.config: dict[str, Any] = {}
@@ -274,11 +282,16 @@ def _target(cohort: Cohort, report: str | None) -> str:
             f"The column {report!r} is an input of this cohort, so a report would be copied and not written. "
             "Take it out of the inputs, or name another column."
         )
-    if not any(isinstance(text, str) and text.strip() for text in cohort["train"].column(report)):
+    if not _training_texts(cohort, report):
         raise ValueError(
             f"No training record has a text in the column {report!r}; there is nothing to learn."
         )
     return report
+
+
+def _training_texts(cohort: Cohort, target: str) -> list[str]:
+    cells = cohort["train"].column(target)
+    return [cells[row] for row in rows_with_text(cells)]
 
 
 def _labeller(cohort: Cohort, target: str, findings: Any) -> Labeller | None:
@@ -293,7 +306,7 @@ def _labeller(cohort: Cohort, target: str, findings: Any) -> Labeller | None:
                 "then nothing makes the model look at the patient before it learns to write."
             )
     labeller = Labeller(table_for(finding_table(findings), cohort.schema))
-    texts = [text for text in cohort["train"].column(target) if isinstance(text, str) and text.strip()]
+    texts = _training_texts(cohort, target)
     share = labeller.coverage(texts)
     if share < COVERED:
         shown = "; ".join(plain(text, 80) for text in texts[:3])
@@ -309,7 +322,7 @@ def _learn_tokenizer(
     cohort: Cohort, target: str, labeller: Labeller | None, vocabulary: int
 ) -> ReportTokenizer:
     """A tokenizer from the training reports and from the words that prompts are made of."""
-    texts = [text for text in cohort["train"].column(target) if isinstance(text, str) and text.strip()]
+    texts = _training_texts(cohort, target)
     if labeller is not None:
         from mmmed.language.questions import words_of_prompts
 

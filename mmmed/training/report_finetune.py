@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from mmmed.data.targets import rows_with_text
 from mmmed.language.lora import has_lora
 from mmmed.training.checkpoint import check_writable, delete_checkpoints
 from mmmed.training.progress import check_progress
@@ -54,9 +55,8 @@ def finetune_reports(
     output = None if output is None else Path(output)
     check_progress(progress, output)
     if stages is None:
-        texts = cohort["train"].column(reporter.target)
-        told = sum(isinstance(text, str) and bool(text.strip()) for text in texts)
-        stages = default_stages(reporter, epochs, told)
+        told = rows_with_text(cohort["train"].column(reporter.target))
+        stages = default_stages(reporter, epochs, len(told))
     stages = check_stages(stages, reporter)
     accelerator = accelerator or make_accelerator()
     if output is not None and accelerator.is_main_process:

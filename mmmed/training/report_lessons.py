@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from mmmed.data.targets import rows_with_text
 from mmmed.language.questions import (
     ANSWERS,
     ASK_REPORT,
@@ -66,8 +67,7 @@ class Lessons:
 
     def rows(self) -> Tensor:
         """Which records have a report: [n] long."""
-        told = [row for row, text in enumerate(self.texts) if isinstance(text, str) and text.strip()]
-        return torch.tensor(told, dtype=torch.long)
+        return torch.tensor(rows_with_text(self.texts), dtype=torch.long)
 
     def report(self, row: int, present: Sequence[str]) -> Lesson:
         """The whole report of a record of which these modalities are there."""

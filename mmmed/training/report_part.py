@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmmed.checks import listing, plain
 from mmmed.data.collate import Collator
+from mmmed.data.targets import rows_with_text
 from mmmed.models.report_room import LOOKED_AT, answer_room
 from mmmed.training.report_lessons import Lessons
 from mmmed.training.supply import PackedCohort, Supply, make_supply, padding_of
@@ -52,7 +53,7 @@ def part_of(reporter: ReportGenerator, cohort: Cohort, questions: Questions = ()
     """The records that have a report; None if there is none. Raises ValueError for a question about a record
     that is not among them."""
     texts = cohort.column(reporter.target) if len(cohort) else []
-    told = [row for row, text in enumerate(texts) if isinstance(text, str) and text.strip()]
+    told = rows_with_text(texts)
     if not told:
         return None
     cohort, texts = cohort.where(np.array(told)), [texts[row] for row in told]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mmmed.data.targets import rows_with_text
 from mmmed.types import Sentence
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def fit_threshold(reporter: ReportGenerator, cohort: Cohort, risk: float = RISK)
     if reporter.labeller is None:
         return None, ""
     texts = cohort.column(reporter.target)
-    rows = [row for row, text in enumerate(texts) if isinstance(text, str) and text.strip()]
+    rows = rows_with_text(texts)
     rows = rows[:: max(1, -(-len(rows) // MOST))]  # spread evenly
     reports = reporter.generate(cohort.where(np.array(rows, dtype=int)), evidence=False)
     scores, false = [], []

@@ -5,7 +5,9 @@ import pytest
 import torch
 from small_reporter import make_cohort, make_reporter, taught
 
+import mmmed
 from mmmed.language.language_model import token_losses
+from mmmed.language.prompt import Prompt
 from mmmed.models.inference import asking
 from mmmed.models.report_writing import segments_of, write
 from mmmed.types import Record
@@ -207,8 +209,6 @@ def test_a_table_row_is_as_good_as_a_record(reporter, cohort):
 
 
 def test_a_column_that_is_an_input_or_empty_cannot_be_the_report(cohort):
-    import mmmed
-
     with pytest.raises(ValueError, match="input of this cohort"):
         mmmed.ReportGenerator.from_cohort(cohort, "note")
     with pytest.raises(ValueError, match="column"):
@@ -285,3 +285,9 @@ def test_a_question_without_a_known_finding_needs_what_the_table_otherwise_needs
 def test_counts_below_one_are_refused_before_anything_is_read(reporter, given):
     with pytest.raises(ValueError, match=next(iter(given))):
         reporter.generate([], **given)
+
+
+def test_a_prompt_that_leaves_a_modality_out_says_so(reporter):
+    prompt = Prompt("<image> {question}", reporter.network.slots)
+    with pytest.warns(UserWarning, match="no slot for table, text"):
+        mmmed.ReportGenerator(reporter.network, reporter.schema, reporter.tokenizer, prompt=prompt)
