@@ -21,6 +21,7 @@ _PLACES = {
     "audit": "mmmed.evaluation.audit",
     "create_model": "mmmed.models.create",
     "ReportGenerator": "mmmed.models.report_generator",
+    "ReferringSegmenter": "mmmed.models.referring_segmenter",
     "add_modality": "mmmed.models.create",
     "load_model": "mmmed.models.files",
     "finetune": "mmmed.training.finetune",
@@ -32,7 +33,6 @@ _PLACES = {
     "MultimodalClassifier": "mmmed.training.estimators",
     "MultimodalRegressor": "mmmed.training.estimators",
     "list_components": "mmmed.catalogue",
-    "create": "mmmed.catalogue",
 }
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "audit",
     "create_model",
     "ReportGenerator",
+    "ReferringSegmenter",
     "add_modality",
     "load_model",
     "finetune",
@@ -56,11 +57,10 @@ __all__ = [
     "MultimodalClassifier",
     "MultimodalRegressor",
     "list_components",
-    "create",
 ]
 
 if TYPE_CHECKING:
-    from mmmed.catalogue import create, list_components
+    from mmmed.catalogue import list_components
     from mmmed.data.cohort import Cohort
     from mmmed.data.folders import load_cohort
     from mmmed.evaluation.audit import audit
@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from mmmed.models.create import add_modality, create_model
     from mmmed.models.files import load_model
     from mmmed.models.predict import predict, predict_partial
+    from mmmed.models.referring_segmenter import ReferringSegmenter
     from mmmed.models.report_generator import ReportGenerator
     from mmmed.training.estimators import MultimodalClassifier, MultimodalRegressor
     from mmmed.training.finetune import finetune

@@ -17,6 +17,7 @@ KINDS = (
     "text encoder",
     "series encoder",
     "fusion",
+    "word-pixel fusion",
     "adapter",
     "reference model",
 )
@@ -105,6 +106,31 @@ ROWS = (
         heads=2,
     ),
     _row("moe", "fusion", "fusion.moe:MixtureOfExperts", "Yun et al., arXiv:2410.08245", experts=3, hidden=8),
+    _row(
+        "svla",
+        "word-pixel fusion",
+        "segmentation.svla_fusion:SVLAFusion",
+        "LSMS, arXiv:2408.17347",
+        strips=(3, 5),
+    ),
+    _row(
+        "pwam",
+        "word-pixel fusion",
+        "segmentation.pwam_fusion:PWAMFusion",
+        "Yang et al., arXiv:2112.02244",
+    ),
+    _row(
+        "film",
+        "word-pixel fusion",
+        "segmentation.film_fusion:FiLMFusion",
+        "Perez et al., arXiv:1709.07871",
+    ),
+    _row(
+        "plain",
+        "word-pixel fusion",
+        "segmentation.plain_fusion:PlainFusion",
+        "He et al., arXiv:1512.03385",
+    ),
     _row(
         "mlp_adapter",
         "adapter",

@@ -12,7 +12,7 @@ LINES = (
     ("types",),
     ("catalogue", "layers", "losses", "data"),
     ("backbones",),
-    ("encoders", "fusion", "heads"),
+    ("encoders", "fusion", "heads", "segmentation"),
     ("language",),
     ("models",),
     ("evaluation", "explain"),

@@ -30,6 +30,9 @@ def test_a_row_leads_to_a_class_that_can_be_built(row):
     if row.kind == "fusion":
         fusion = kind(["image", "labs"], dim=4, state_dim=3, **row.tiny)
         assert (tuple(fusion.modalities), fusion.state_dim) == (("image", "labs"), 3)
+    elif row.kind == "word-pixel fusion":
+        fusion = kind(4, 3, space=3, **row.tiny)
+        assert (fusion.width, fusion.dim, fusion.space) == (4, 3, 3)
     else:
         assert callable(kind.from_schema)
 

@@ -63,8 +63,19 @@ def test_reports_are_written_with_and_without_the_picture(place, capsys):
     assert (place / "runs/reports/model/model.safetensors").is_file()
 
 
+def test_a_phrase_gets_a_mask_or_not_there(place, capsys):
+    quick = (
+        BLOCKS[4]
+        .replace("patients=1150", "patients=60")
+        .replace("cohort, output", "cohort, epochs=2, output")
+    )
+    exec(quick, {"mmmed": __import__("mmmed")})
+    assert capsys.readouterr().out.count("the nodule on the") == 2
+    assert (place / "runs/masks/model/model.safetensors").is_file()
+
+
 def test_a_study_shows_what_a_changed_habit_does():
-    quick = BLOCKS[4].replace("reweight=False)}", 'reweight=False), "epochs": 1}')
+    quick = BLOCKS[5].replace("reweight=False)}", 'reweight=False), "epochs": 1}')
     quick = quick.replace('"defended": "multimodn"', '"defended": {"epochs": 1}')
     names = {"mmmed": __import__("mmmed")}
     exec(quick, names)

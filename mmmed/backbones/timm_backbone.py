@@ -70,12 +70,25 @@ class TimmBackbone(nn.Module):
             return features.flatten(1, 2)
         return features.flatten(2).transpose(1, 2)
 
+    def maps(self, pixels: Tensor) -> list[Tensor]:
+        """Every map that the network names, fine to coarse: [n channels height width] -> [n width *space]
+        each.
+
+        Raises AttributeError for the few networks of timm that cannot give them.
+        """
+        found = self.network.forward_intermediates(self._standardised(pixels), intermediates_only=True)
+        return sorted(found, key=lambda map_: -map_.shape[2])
+
     def _features(self, pixels: Tensor) -> Tensor:
+        return self.network.forward_features(self._standardised(pixels))
+
+    def _standardised(self, pixels: Tensor) -> Tensor:
+        """Pixels as the weights expect them; before a pass, each BatchNorm is told what it may learn from."""
         learns = self.training and not self.norm_frozen and len(pixels) > 1
         for module in self.network.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.train(bool(learns))
-        return self.network.forward_features(pixels * self.gain + self.offset)
+        return pixels * self.gain + self.offset
 
     def _widths(self, name: str, channels: int, size: tuple[int, int]) -> tuple[int, int]:
         """Widths of `pooled` and `grid`, found by one black picture."""

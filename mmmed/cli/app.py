@@ -29,6 +29,7 @@ app = typer.Typer(
 console = Console()
 
 FUSIONS = ", ".join(list_components(kind="fusion"))
+WORDS = ", ".join(list_components(kind="word-pixel fusion"))
 SOURCE = (
     "A known cohort (synthetic; diabetes, digits, breast-cancer; breast-us, hannover-cxr, covid-cxr,"
     " lgg-mri, openi-reports), a folder with metadata.csv and schema.json, or a CSV file (then name its"
@@ -48,6 +49,9 @@ Columns = Annotated[
 ]
 TextColumn = Annotated[str, typer.Option("--text", help="CSV: the column of free text.")]
 Target = Annotated[str, typer.Option("--target", help="CSV: the column to predict.")]
+Phrases = Annotated[
+    str, typer.Option(help="Masks: a CSV of record, expression, mask; else those of the cohort.")
+]
 Group = Annotated[str, typer.Option("--group", help="CSV: the column that names the patient.")]
 
 
@@ -128,16 +132,18 @@ def audit(
 def finetune(
     source: Source,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where checkpoints and the model go.")],
-    fusion: Annotated[str, typer.Option(help=f"How modalities are fused: {FUSIONS}.")] = "multimodn",
+    fusion: Annotated[
+        str, typer.Option(help=f"How modalities are fused: {FUSIONS}; masks: {WORDS}.")
+    ] = "multimodn",
     encoder: Annotated[
         list[str] | None, typer.Option(help="modality=name, such as image=timm:resnet18 (repeat it).")
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(help="Rounds of training at most: 30, or those of the last stage of reports."),
+        typer.Option(help="Rounds of training at most: 30, of masks 20, or of the last stage of reports."),
     ] = None,
     task: Annotated[
-        str, typer.Option(help='"predict": the targets. "report": a generator of reports, in stages.')
+        str, typer.Option(help='"predict": the targets. "report": reports, in stages. "segment": masks.')
     ] = "predict",
     report: Annotated[str, typer.Option(help="Reports: the column that holds them.")] = "",
     findings: Annotated[
@@ -147,6 +153,8 @@ def finetune(
     language_model: Annotated[
         str, typer.Option(help="Reports: small (from scratch), smollm2-135m, a folder, or a cached hub name.")
     ] = "small",
+    phrases: Phrases = "",
+    pyramid: Annotated[str, typer.Option(help="Masks: small, or timm:NAME.")] = "small",
     missingness: Annotated[
         str, typer.Option(help='"ignore": presence must not be read as a symptom. "use": it may be.')
     ] = "ignore",
@@ -164,6 +172,7 @@ def finetune(
 
     Example: mmmed finetune my.csv --image path --tabular age --target sepsis --group patient -o runs/first
     Reports: mmmed finetune synthetic --task report -o runs/reports
+    Masks: mmmed finetune breast-us --task segment -o runs/masks
     """
     from mmmed.cli.cohorts import open_cohort
     from mmmed.evaluation.evaluate import evaluate as evaluate_model
@@ -173,7 +182,19 @@ def finetune(
 
     columns = {"image": image, "tabular": tabular, "text": text, "target": target, "group": group}
     cohort = open_cohort(source, patients, seed, **columns)
-    check_known(task, ("predict", "report"), what="task")
+    check_known(task, ("predict", "report", "segment"), what="task")
+    if task != "report" and (report or findings or language_model != "small"):
+        raise ValueError("--report, --findings and --language-model are for --task report.")
+    if task != "segment" and (phrases or pyramid != "small"):
+        raise ValueError("--phrases and --pyramid are for --task segment.")
+    if task == "segment":
+        from mmmed.cli.segment import train_masks
+
+        if encoder or missingness != "ignore":
+            raise ValueError("--encoder and --missingness are not for --task segment; --pyramid sees.")
+        made = {"pyramid": pyramid, "fusion": "film" if fusion == "multimodn" else fusion}
+        say(train_masks(cohort, output, epochs, seed, as_json, phrases, **made), as_json)
+        return
     if task == "report":
         from mmmed.cli.reports import train_reports
 
@@ -186,8 +207,6 @@ def finetune(
         made["encoders"] = _pairs(encoder)
         say(train_reports(cohort, output, epochs, seed, as_json, **made), as_json)
         return
-    if report or findings or language_model != "small":
-        raise ValueError("--report, --findings and --language-model are for --task report.")
     model = create_model(cohort.schema, fusion=fusion, encoders=_pairs(encoder), seed=seed)
     policy = Policy(missingness=missingness)
     run = train(model, cohort, epochs=epochs, output=output, policy=policy, seed=seed, progress=not as_json)
@@ -208,6 +227,7 @@ def evaluate(
     stress: Annotated[
         bool, typer.Option(help="Also every subset of modalities and every mechanism.")
     ] = False,
+    phrases: Phrases = "",
     patients: Patients = 600,
     seed: Seed = 0,
     image: ImageColumn = "",
@@ -218,14 +238,24 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Scores of a saved model with intervals by patient; with --stress, under every pattern of missing
-    modalities. A generator's reports are scored against the true ones."""
+    modalities. A generator's reports and a segmenter's masks are scored against the true ones."""
     from mmmed.cli.cohorts import open_cohort
     from mmmed.cli.reports import score_saved
+    from mmmed.cli.segment import score_masks
     from mmmed.models.files import load_model
 
     columns = {"image": image, "tabular": tabular, "text": text, "target": target, "group": group}
     cohort = open_cohort(source, patients, seed, **columns)[part]
-    table = score_saved(load_model(model), cohort, stress)
+    loaded = load_model(model)
+    if hasattr(loaded, "segment"):
+        if stress:
+            raise ValueError("--stress takes away the modalities of a prediction or report, not of masks.")
+        scores = score_masks(loaded, cohort, phrases or None)
+        say(scores.to_dict() if as_json else str(scores), as_json)
+        return
+    if phrases:
+        raise ValueError(f"--phrases is for a model that draws masks; {model} does not.")
+    table = score_saved(loaded, cohort, stress)
     say(table.to_rows() if as_json else str(table), as_json)
 
 
@@ -242,12 +272,12 @@ def predict(
     Paths in the file are relative to it. Columns that are not there count as not recorded.
     """
     from mmmed.cli.reports import read_record
+    from mmmed.cli.verbs import check_verb
     from mmmed.models.files import load_model
     from mmmed.models.predict import predict as ask
 
     loaded = load_model(model)
-    if hasattr(loaded, "generate"):
-        raise ValueError(f"{model} writes reports: use mmmed report {model} {row}.")
+    check_verb(loaded, "predict", model, row)
     record = read_record(row, loaded.schema, without)
     prediction = ask(loaded, record)
     say(prediction.to_dict() if as_json else str(prediction), as_json)
@@ -271,14 +301,56 @@ def report(
     Example: mmmed report runs/reports/model patient.json --without image
     """
     from mmmed.cli.reports import ask_about, read_record
+    from mmmed.cli.verbs import check_verb
     from mmmed.models.files import load_model
 
     loaded = load_model(model)
-    if not hasattr(loaded, "generate"):
-        raise ValueError(f"{model} predicts and writes no reports: use mmmed predict {model} {row}.")
+    check_verb(loaded, "report", model, row)
     record = read_record(row, loaded.schema, without)
     said = ask_about(loaded, record, topic, question, beams)
     say(said.to_dict() if as_json else str(said), as_json)
+
+
+@app.command()
+@speaks_plainly
+def segment(
+    model: Model,
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A picture or volume, a JSON file with one record, or a cohort.", metavar="FILE-or-COHORT"
+        ),
+    ],
+    phrase: Annotated[list[str] | None, typer.Option(help="What to look for (repeat it).")] = None,
+    record: Annotated[str, typer.Option(help="A cohort: the id of the record.")] = "",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for masks, overlays and masks.json.")
+    ] = None,
+    spacing: Annotated[str, typer.Option(help="mm per pixel: row,column or depth,row,column.")] = "",
+    threshold: Annotated[
+        float | None, typer.Option(help="The presence from which on a thing counts as there.")
+    ] = None,
+    patients: Patients = 600,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Where in a picture the thing is that a phrase asks for, or that there is no such thing.
+
+    Example: mmmed segment runs/masks/model scan.png --phrase "the lesion on the left" -o found
+    """
+    from mmmed.cli.segment import ask_for_masks, describe, write_masks
+    from mmmed.cli.verbs import check_verb
+    from mmmed.models.files import load_model
+
+    loaded = load_model(model)
+    check_verb(loaded, "segment", model, source)
+    options = {"record": record, "spacing": spacing, "threshold": threshold}
+    masks = ask_for_masks(loaded, source, phrase, patients=patients, seed=seed, **options)
+    told = {"masks": [mask.to_dict() for mask in masks]}
+    if output is not None:
+        told = write_masks(masks, output)
+    written = f"\n\nMasks, overlays and masks.json: {output}" if output is not None else ""
+    say(told if as_json else f"{describe(masks)}{written}", as_json)
 
 
 @app.command()

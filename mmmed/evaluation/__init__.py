@@ -3,10 +3,13 @@
 from mmmed.lazily import lazily
 
 _PLACES = {
+    "FixedShape": "mask_baselines",
+    "compare_masks": "masks",
     "compare_reporters": "reports",
     "compare_with_baselines": "compare",
     "count_errors": "report_errors",
     "decision_curve": "decision_curves",
+    "evaluate_masks": "masks",
     "evaluate_reports": "reports",
     "judge_reports": "report_judge",
     "negation_flip": "report_negation",
@@ -17,10 +20,13 @@ _PLACES = {
     "stress_reports": "reports",
 }
 __all__ = [
+    "FixedShape",
+    "compare_masks",
     "compare_reporters",
     "compare_with_baselines",
     "count_errors",
     "decision_curve",
+    "evaluate_masks",
     "evaluate_reports",
     "judge_reports",
     "negation_flip",

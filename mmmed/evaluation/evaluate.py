@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmmed.checks import check_known, listing
+from mmmed.checks import check_known, listing, plain
+from mmmed.data.phrases import phrases_of
 from mmmed.evaluation.bootstrap import estimates
+from mmmed.evaluation.masks import evaluate_masks
 from mmmed.evaluation.metrics import ece_by_chance
 from mmmed.evaluation.reports import evaluate_reports
 from mmmed.evaluation.scores import Table, table_of
 from mmmed.evaluation.tasks import KINDS, NAMES, answers_of, kind_of, labels_of, metrics_for
+from mmmed.models.referring_segmenter import ReferringSegmenter
 from mmmed.models.report_generator import ReportGenerator
 
 if TYPE_CHECKING:
@@ -46,11 +49,21 @@ def evaluate(
     model: of this package, or a function from a cohort to {task: probabilities}. threshold: for the balanced
     accuracy, one or one per task; None takes `model.thresholds` (fixed on validation rows), else 0.5. Warns
     if the cohort still holds its training rows next to others. A `ReportGenerator` gets the scores of its
-    reports instead, see `mmmed.evaluation.reports`.
+    reports instead, see `mmmed.evaluation.reports`; a `ReferringSegmenter` those of its masks, for the
+    phrases that come with the cohort, see `mmmed.evaluation.masks`. Its threshold is one number, of presence;
+    None takes the segmenter's own.
     """
     warn_of_training_rows(cohort)
     if isinstance(model, ReportGenerator):
         return evaluate_reports({"generated": model}, cohort, draws=draws, seed=seed)
+    if isinstance(model, ReferringSegmenter):
+        if isinstance(threshold, Mapping):
+            raise ValueError(
+                "A segmenter has no tasks: its threshold is one number, the probability from which on a "
+                f"thing counts as there, got {plain(dict(threshold))}. Pass a number, or leave it out."
+            )
+        told, options = phrases_of(cohort), {"draws": draws, "seed": seed}
+        return evaluate_masks(model, cohort, told, threshold=threshold, **options).table()
     answers = answers_of(model, cohort)
     return score_answers(
         answers, cohort, {t: threshold_of(model, t, threshold) for t in answers}, draws, seed

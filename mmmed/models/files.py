@@ -17,11 +17,20 @@ from mmmed.models.calibration import Calibration
 from mmmed.models.card import model_card
 from mmmed.models.conformal import Conformal
 from mmmed.models.create import create_model
-from mmmed.models.folder import REPORT_KIND, check_whole, read_folder, read_json, write_folder, write_json
+from mmmed.models.folder import (
+    REPORT_KIND,
+    SEGMENTER_KIND,
+    check_whole,
+    read_folder,
+    read_json,
+    write_folder,
+    write_json,
+)
 from mmmed.models.multimodal import MultimodalModel
 from mmmed.types import Schema
 
 if TYPE_CHECKING:
+    from mmmed.models.referring_segmenter import ReferringSegmenter
     from mmmed.models.report_generator import ReportGenerator
 
 FORMAT = 1  # raised when an older release could no longer read the folder
@@ -59,23 +68,27 @@ def save_model(model: MultimodalModel, folder: str | os.PathLike[str]) -> None:
 
 def load_model(
     folder: str | os.PathLike[str], parts: Mapping[str, Any] | None = None
-) -> MultimodalModel | ReportGenerator:
+) -> MultimodalModel | ReportGenerator | ReferringSegmenter:
     """Read what `save_pretrained` wrote; the loaded model gives bit-equal answers, in eval mode.
 
     parts: ready-made modules that were handed to `create_model` and have no name: modality -> encoder, and
     "fusion"; of a `ReportGenerator` "encoder:NAME", "adapter:NAME", "fusion", and "language_model" (a model
-    with its tokenizer, where its folder has moved). Raises ValueError that names the file if one is missing,
-    altered, or of a newer format. Never downloads: fetch a model of the Hub first with
-    `huggingface_hub.snapshot_download`.
+    with its tokenizer, where its folder has moved); of a `ReferringSegmenter` "query". Raises ValueError that
+    names the file if one is missing, altered, or of a newer format. Never downloads: fetch a model of the Hub
+    first with `huggingface_hub.snapshot_download`.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    folder, config = read_folder(folder, {KIND: FORMAT, REPORT_KIND: FORMAT})
+    folder, config = read_folder(folder, dict.fromkeys((KIND, REPORT_KIND, SEGMENTER_KIND), FORMAT))
     if config["kind"] == REPORT_KIND:
         from mmmed.models.report_files import load_report_generator
 
         return load_report_generator(folder, config, parts)
+    if config["kind"] == SEGMENTER_KIND:
+        from mmmed.models.segmenter_files import load_segmenter
+
+        return load_segmenter(folder, config, parts)
     check_whole(folder, config, (_WEIGHTS, _SCHEMA, _CALIBRATION))
     schema = Schema.load(folder / _SCHEMA)
     try:
@@ -100,7 +113,9 @@ def load_model(
     return model.eval()
 
 
-def push_model(model: MultimodalModel | ReportGenerator, repository: str, private: bool = True) -> str:
+def push_model(
+    model: MultimodalModel | ReportGenerator | ReferringSegmenter, repository: str, private: bool = True
+) -> str:
     """Upload the saved form to the Hugging Face Hub; -> address of the commit. Reaches the network."""
     from huggingface_hub import HfApi
 

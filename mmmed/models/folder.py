@@ -14,7 +14,8 @@ from typing import Any
 from mmmed.checks import listing, plain
 
 REPORT_KIND = "ReportGenerator"
-KINDS = ("MultimodalModel", REPORT_KIND)
+SEGMENTER_KIND = "ReferringSegmenter"
+KINDS = ("MultimodalModel", REPORT_KIND, SEGMENTER_KIND)
 OURS = {  # what a model folder may hold
     "model.safetensors",
     "schema.json",
@@ -25,6 +26,8 @@ OURS = {  # what a model folder may hold
     "tokenizer.json",
     "tokenizer_config.json",
     "lora",
+    "phrases.json",
+    "reporter",
 }
 OURS_IN_LORA = {"adapter_model.safetensors", "adapter_config.json"}
 
@@ -104,11 +107,7 @@ def _check_place(folder: Path) -> None:
     if not folder.exists():
         return
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
-    strangers = sorted(names - OURS)
-    if (folder / "lora").is_dir():
-        strangers += sorted(
-            f"lora/{p.name}" for p in (folder / "lora").iterdir() if p.name not in OURS_IN_LORA
-        )
+    strangers = _strangers(folder) if folder.is_dir() else [folder.name]
     if strangers or not folder.is_dir():
         raise ValueError(
             f"{folder} exists and holds {listing(strangers, 3)}. Choose another place; nothing was written."
@@ -117,6 +116,16 @@ def _check_place(folder: Path) -> None:
         raise ValueError(
             f"{folder} exists and is no model folder. Choose another place; nothing was written."
         )
+
+
+def _strangers(folder: Path) -> list[str]:
+    """What no model folder holds: in it, in its lora/, and in the folder of its reporter."""
+    found = sorted({path.name for path in folder.iterdir()} - OURS)
+    if (folder / "lora").is_dir():
+        found += sorted(f"lora/{p.name}" for p in (folder / "lora").iterdir() if p.name not in OURS_IN_LORA)
+    if (folder / "reporter").is_dir():
+        found += [f"reporter/{name}" for name in _strangers(folder / "reporter")]
+    return found
 
 
 def hash_of(path: Path) -> str:

@@ -16,11 +16,13 @@ from mmmed.checks import check_known, listing
 from mmmed.data.collate import Collator
 from mmmed.models.inference import calibrate, check_cohort
 from mmmed.models.reference import ReferenceModel
+from mmmed.models.referring_segmenter import ReferringSegmenter
 from mmmed.models.report_generator import ReportGenerator
 from mmmed.training.augment import Augmentation
 from mmmed.training.checkpoint import check_writable, delete_checkpoints
 from mmmed.training.fingerprint import architecture_fingerprint, schema_fingerprint, supply_fingerprint
 from mmmed.training.loop import Loop
+from mmmed.training.mask_finetune import finetune_masks
 from mmmed.training.optimisation import Optimisation, make_optimiser
 from mmmed.training.plan import check_learnable, count_updates, useful_rows
 from mmmed.training.policy import Policy
@@ -39,13 +41,15 @@ if TYPE_CHECKING:
 
     from mmmed.data.cohort import Cohort
     from mmmed.models.multimodal import MultimodalModel
+    from mmmed.training.mask_run import MaskRun
     from mmmed.training.report_run import ReportRun
 
 
 def finetune(
-    model: MultimodalModel | ReportGenerator,
+    model: MultimodalModel | ReportGenerator | ReferringSegmenter,
     cohort: Cohort,
     *,
+    phrases: Any = None,
     epochs: int | None = None,
     output: str | Path | None = None,
     policy: Policy = Policy(),  # noqa: B008 (frozen)
@@ -56,7 +60,7 @@ def finetune(
     resume: bool = True,
     seed: int = 0,
     progress: bool | str = True,
-) -> Run | ReportRun:
+) -> Run | ReportRun | MaskRun:
     """Train on cohort["train"], choose the epoch on cohort["val"], calibrate on it; the model is changed in
     place.
 
@@ -73,17 +77,22 @@ def finetune(
 
     A `ReportGenerator` goes through its stages, the last of `epochs`, see
     `mmmed.training.report_finetune.finetune_reports`; -> a `ReportRun`. What policy, optimisation,
-    augmentation, patience and frozen say for other models, its stages say, so these are refused.
+    augmentation, patience and frozen say for other models, its stages say, so these are refused. The same
+    goes for a `ReferringSegmenter`, which learns from phrases (left out: what comes with the cohort), see
+    `mmmed.training.mask_finetune.finetune_masks`; -> a `MaskRun`.
 
     Under torchrun or `accelerate launch` each process works on its share of every batch. Raises ValueError if
     the output cannot be written, if a checkpoint belongs to another run, or if a loss is not finite.
     """
     output = None if output is None else Path(output)
     frozen = tuple(dict.fromkeys((frozen,) if isinstance(frozen, str) else frozen))
-    if isinstance(model, ReportGenerator):
-        given = (policy, optimisation, augmentation, patience, frozen)
-        _check_report_settings(given)
+    if phrases is not None and not isinstance(model, ReferringSegmenter):
+        raise ValueError("phrases= is for a ReferringSegmenter; this model has no masks to learn.")
+    if isinstance(model, (ReportGenerator, ReferringSegmenter)):
+        _check_settings(model, (policy, optimisation, augmentation, patience, frozen))
         settings = {"output": output, "resume": resume, "seed": seed, "progress": progress}
+        if isinstance(model, ReferringSegmenter):
+            return finetune_masks(model, cohort, phrases, epochs=epochs, **settings)
         return finetune_reports(model, cohort, epochs=epochs, **settings)
     epochs = 30 if epochs is None else epochs
     if isinstance(model, ReferenceModel):
@@ -119,15 +128,19 @@ def finetune(
 # ------------------------------------------------------------------------------------------ before
 
 
-def _check_report_settings(given: tuple) -> None:
+def _check_settings(model: ReportGenerator | ReferringSegmenter, given: tuple) -> None:
     names = ("policy", "optimisation", "augmentation", "patience", "frozen")
     default = (Policy(), Optimisation(), Augmentation(), 10, ())
     wrong = [n for n, own, other in zip(names, given, default, strict=True) if own != other]
     if wrong:
-        raise ValueError(
-            f"{listing(wrong)} is for models that predict. A ReportGenerator learns in stages: "
-            "mmmed.training.finetune_reports(reporter, cohort, stages=[...])."
+        other = (
+            "A ReportGenerator learns in stages: mmmed.training.finetune_reports(reporter, cohort, "
+            "stages=[...])"
+            if isinstance(model, ReportGenerator)
+            else "A ReferringSegmenter learns by a recipe: mmmed.training.finetune_masks(segmenter, cohort, "
+            "recipe=MaskRecipe(...))"
         )
+        raise ValueError(f"{listing(wrong)} is for models that predict. {other}.")
 
 
 def make_accelerator() -> Accelerator:

@@ -15,6 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from mmmed.models.inference import asking
 from mmmed.models.report_writing import segments_of
 from mmmed.training.chance import stream, stream_seed
+from mmmed.training.gradients import add_up
 from mmmed.training.optimisation import parameter_groups
 from mmmed.training.policy import drop_modalities
 from mmmed.training.report_lessons import Lesson
@@ -94,7 +95,7 @@ class StageLoop:
         if loss.requires_grad:
             loss.backward()
         parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
-        value = float(self._together(parameters, loss.detach()))
+        value = float(add_up(parameters, loss.detach(), self.accelerator))
         moved = [parameter for parameter in parameters if parameter.grad is not None]
         norm = nn.utils.clip_grad_norm_(moved, self.stage.clip or math.inf)
         if not (math.isfinite(value) and bool(norm.isfinite())):
@@ -105,20 +106,6 @@ class StageLoop:
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         return value
-
-    def _together(self, parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
-        """Add up gradients and loss over the processes. What moves in none of them has no gradient in any,
-        as in one process: a gradient of zero would still decay the weight."""
-        if self.accelerator.num_processes == 1:
-            return loss
-        has = torch.tensor([p.grad is not None for p in parameters], device=loss.device, dtype=torch.float32)
-        for parameter, somewhere in zip(
-            parameters, self.accelerator.reduce(has, "sum").tolist(), strict=True
-        ):
-            if somewhere:
-                own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-                parameter.grad = self.accelerator.reduce(own, "sum")
-        return self.accelerator.reduce(loss, "sum")
 
     def _to_training(self) -> None:
         """Training mode for what learns, and for nothing else: a resting encoder drops nothing."""

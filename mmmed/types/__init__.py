@@ -1,7 +1,9 @@
 """The nouns: schema, record, batch, tokens, fused state, prediction."""
 
 from mmmed.types.batch import Batch, Fused, Outputs, Tokens
+from mmmed.types.mask import Mask
 from mmmed.types.modalities import Category, Image, Modality, Number, Series, Tabular, Text, Volume
+from mmmed.types.phrase import Phrase
 from mmmed.types.prediction import Answer, Prediction
 from mmmed.types.record import Record, is_missing, spell
 from mmmed.types.report import Reply, Report, Sentence
@@ -15,11 +17,13 @@ __all__ = [
     "Category",
     "Fused",
     "Image",
+    "Mask",
     "Modality",
     "Multiclass",
     "Multilabel",
     "Number",
     "Outputs",
+    "Phrase",
     "Prediction",
     "Record",
     "Regression",

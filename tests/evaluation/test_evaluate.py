@@ -12,6 +12,7 @@ from small_cohorts import cohort_of, frame_of
 
 from mmmed.evaluation.evaluate import evaluate, pattern_name, patterns_of, score_frame, score_predictions
 from mmmed.evaluation.metrics import auroc, balanced_accuracy
+from mmmed.models.referring_segmenter import ReferringSegmenter
 
 
 class Oracle:
@@ -160,3 +161,19 @@ def test_a_model_of_the_package_is_recognised_by_its_encoder(monkeypatch, cohort
     monkeypatch.setattr("mmmed.models.inference.predict_proba", lambda model, cohort: said)
     model = SimpleNamespace(encode=None, thresholds={"ill": 0.3})
     assert evaluate(model, part, draws=5)[0]["threshold"] == 0.3
+
+
+def test_the_threshold_of_a_segmenter_is_one_number_and_reaches_it(monkeypatch, cohort):
+    segmenter = object.__new__(ReferringSegmenter)
+    given = []
+    scores = SimpleNamespace(table=lambda: "table")
+    monkeypatch.setattr("mmmed.evaluation.evaluate.phrases_of", lambda cohort: ())
+    monkeypatch.setattr(
+        "mmmed.evaluation.evaluate.evaluate_masks",
+        lambda *told, threshold, **_: given.append(threshold) or scores,
+    )
+    assert evaluate(segmenter, cohort["test"], threshold=0.3) == "table"
+    evaluate(segmenter, cohort["test"])
+    assert given == [0.3, None]
+    with pytest.raises(ValueError, match="its threshold is one number"):
+        evaluate(segmenter, cohort["test"], threshold={"ill": 0.3})

@@ -87,6 +87,13 @@ def refer(row: int, scene: Scene, generator: np.random.Generator) -> list[Expres
     return [pointing, _pick(alike or empty, generator)]
 
 
+def every(row: int, scene: Scene) -> list[Expression]:
+    """All phrases of a picture: every minimal one for each lesion, and every one that fits none."""
+    places = range(len(scene.lesions))
+    pointing = [phrase for target in places for phrase in _pointing(row, scene.lesions, target)]
+    return [*pointing, *_empty(row, scene.lesions)]
+
+
 def ask(row: int, scene: Scene, generator: np.random.Generator) -> list[Question]:
     """Questions about a picture, each with one right answer; what makes no sense for it is left out."""
     lesions = scene.lesions
