@@ -3,7 +3,8 @@ claimed."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from mmmed.models.conformal import ENOUGH, SET_LEVEL
 from mmmed.types.prediction import NOTICE
@@ -75,6 +76,19 @@ def model_card(model: MultimodalModel) -> str:
     if not model.calibration:
         limits.append("The probabilities were never calibrated.")
     return "\n".join([*lines, "", "## Limits", "", *(f"- {limit}" for limit in limits), ""])
+
+
+def measured(card: Mapping[str, Any]) -> list[str]:
+    """The lines of a model card that say what it learned from, how, and what was measured."""
+    lines: list[str] = []
+    if card.get("data"):
+        lines += ["", "## Data", "", str(card["data"])]
+    if card.get("training"):
+        lines += ["", "## Training", "", "| | |", "|---|---|"]
+        lines += [f"| {name} | {value} |" for name, value in card["training"].items()]
+    for title, table in (card.get("tables") or {}).items():
+        lines += ["", f"## {title}", "", table]
+    return lines
 
 
 def _calibration(model: MultimodalModel) -> list[str]:

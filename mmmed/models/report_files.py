@@ -32,6 +32,7 @@ from mmmed.language.prompt import Prompt
 from mmmed.language.tokenizer import FILE as TOKENIZER
 from mmmed.language.tokenizer import SETTINGS as TOKENIZER_SETTINGS
 from mmmed.language.tokenizer import ReportTokenizer
+from mmmed.models.card import measured
 from mmmed.models.folder import REPORT_KIND, check_whole, read_json, write_folder, write_json
 from mmmed.models.report_create import rebuild_network
 from mmmed.models.report_generator import ReportGenerator
@@ -210,11 +211,4 @@ def report_card(reporter: ReportGenerator) -> str:
         "report = reporter.generate(record)   # a mmmed.Record, or a table row as a dict",
         "```",
     ]
-    if card.get("data"):
-        lines += ["", "## Data", "", str(card["data"])]
-    if card.get("training"):
-        lines += ["", "## Training", "", "| | |", "|---|---|"]
-        lines += [f"| {name} | {value} |" for name, value in card["training"].items()]
-    for title, table in (card.get("tables") or {}).items():
-        lines += ["", f"## {title}", "", table]
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, *measured(card), ""])

@@ -16,6 +16,7 @@ from torch import nn
 
 from mmmed.checks import check_known, listing
 from mmmed.data.tokenization import tokenizer_of
+from mmmed.models.card import measured
 from mmmed.models.folder import (
     SEGMENTER_KIND,
     check_whole,
@@ -214,11 +215,4 @@ def segmenter_card(segmenter: ReferringSegmenter) -> str:
         "mask.present, mask.presence, mask.size, mask.overlay()",
         "```",
     ]
-    if card.get("data"):
-        lines += ["", "## Data", "", str(card["data"])]
-    if card.get("training"):
-        lines += ["", "## Training", "", "| | |", "|---|---|"]
-        lines += [f"| {name} | {value} |" for name, value in card["training"].items()]
-    for title, table in (card.get("tables") or {}).items():
-        lines += ["", f"## {title}", "", table]
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, *measured(card), ""])

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -162,6 +162,16 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Te
             tensor = torch.empty_like(weight, device=tensor.device, dtype=tensor.dtype).copy_(tensor)
         state.setdefault(int(index), {})[name] = tensor
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def claim_output(output: Path, weights: Iterable[Tensor], resume: bool) -> None:
+    """Make sure that a run of these weights can be written, and throw old checkpoints away unless it resumes.
+
+    Ten times the weights are asked for: two checkpoints of model, best and two moments each, and the model.
+    """
+    check_writable(output, 10 * sum(tensor.numel() * tensor.element_size() for tensor in weights))
+    if not resume:
+        delete_checkpoints(output / "checkpoints")
 
 
 def check_writable(folder: Path, size: int) -> None:

@@ -19,7 +19,7 @@ from mmmed.models.reference import ReferenceModel
 from mmmed.models.referring_segmenter import ReferringSegmenter
 from mmmed.models.report_generator import ReportGenerator
 from mmmed.training.augment import Augmentation
-from mmmed.training.checkpoint import check_writable, delete_checkpoints
+from mmmed.training.checkpoint import claim_output
 from mmmed.training.fingerprint import architecture_fingerprint, schema_fingerprint, supply_fingerprint
 from mmmed.training.loop import Loop
 from mmmed.training.mask_finetune import finetune_masks
@@ -176,12 +176,7 @@ def _output(
             yield Path(folder)
         return
     if accelerator.is_main_process:
-        weights = sum(t.numel() * t.element_size() for t in model.state_dict().values())
-        check_writable(
-            output, 10 * weights
-        )  # two checkpoints of model, best and two moments each, and the model
-        if not resume:
-            delete_checkpoints(output / "checkpoints")
+        claim_output(output, model.state_dict().values(), resume)
     accelerator.wait_for_everyone()
     yield output / "tokens"
 

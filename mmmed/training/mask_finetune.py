@@ -22,8 +22,7 @@ from mmmed.models.phrase_reader import ClassReader
 from mmmed.training.checkpoint import (
     Checkpoint,
     Progress,
-    check_writable,
-    delete_checkpoints,
+    claim_output,
     load_checkpoint,
     optimiser_tensors,
     restore_optimiser,
@@ -89,10 +88,7 @@ def finetune_masks(
         raise ValueError('flips="heights" turns slices, in which nothing is up or down; use "sides" alone.')
     accelerator = accelerator or make_accelerator()
     if output is not None and accelerator.is_main_process:
-        weights = segmenter.network.state_dict().values()
-        check_writable(output, 10 * sum(tensor.numel() * tensor.element_size() for tensor in weights))
-        if not resume:
-            delete_checkpoints(output / "checkpoints")
+        claim_output(output, segmenter.network.state_dict().values(), resume)
     accelerator.wait_for_everyone()
     train = lessons_of(segmenter, cohort["train"], phrases, "training")
     val = lessons_of(segmenter, cohort["val"], phrases, "validation")

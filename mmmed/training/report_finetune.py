@@ -12,7 +12,7 @@ import torch
 
 from mmmed.data.targets import rows_with_text
 from mmmed.language.lora import has_lora
-from mmmed.training.checkpoint import check_writable, delete_checkpoints
+from mmmed.training.checkpoint import claim_output
 from mmmed.training.progress import check_progress
 from mmmed.training.report_part import Questions
 from mmmed.training.report_run import ReportRun
@@ -60,10 +60,7 @@ def finetune_reports(
     stages = check_stages(stages, reporter)
     accelerator = accelerator or make_accelerator()
     if output is not None and accelerator.is_main_process:
-        own = reporter.network.own_state().values()
-        check_writable(output, 10 * sum(tensor.numel() * tensor.element_size() for tensor in own))
-        if not resume:
-            delete_checkpoints(output / "checkpoints")
+        claim_output(output, reporter.network.own_state().values(), resume)
     accelerator.wait_for_everyone()
     session = ReportSession.of(reporter, cohort, stages, tuple(questions), output, seed, accelerator)
     session.resume()

@@ -103,6 +103,9 @@ def describe(line: Mapping[str, Any]) -> str:
         ("val_loss", "val"),
         ("val_auroc", "AUROC"),
         ("val_f1", "finding F1"),
+        ("val_dice", "Dice"),
+        ("val_found", "found"),
+        ("val_empty", "left empty"),
     ):
         if line.get(name) is not None:
             parts.append(f"{label} {line[name]:.3f}")
