@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from mmmed.types import Answer, Prediction
+from mmmed.types import Answer, Partial, Prediction
 from mmmed.types.prediction import NOTICE
 
 EVIL = "<script>alert('x')</script>&\""
@@ -56,8 +56,11 @@ def test_the_leading_level_is_the_likeliest_or_the_only_one():
 
 
 def test_the_json_form_holds_everything_and_only_plain_things():
+    image = {("image",): Partial({"yes": 0.55}, {"yes": (0.4, 0.6)})}
     data = json.loads(
-        json.dumps(prediction(sepsis=binary(), stage=STAGE, days=DAYS).to_dict(), allow_nan=False)
+        json.dumps(
+            prediction(sepsis=binary(subsets=image), stage=STAGE, days=DAYS).to_dict(), allow_nan=False
+        )
     )
     assert data["id"] == "r7"
     assert data["answers"]["sepsis"] == {
@@ -72,6 +75,7 @@ def test_the_json_form_holds_everything_and_only_plain_things():
         "contributions": {"image": 1.1, "labs": 1.2},
         "unit": None,
         "set": None,
+        "subsets": [{"seen": ["image"], "values": {"yes": 0.55}, "interval": {"yes": [0.4, 0.6]}}],
     }
     assert data["answers"]["days"]["unit"] == "d"
     assert (data["used"], data["missing"], data["missing_cells"]) == (
@@ -204,3 +208,19 @@ def test_the_notice_is_on_every_form():
     assert NOTICE in str(prediction())
     assert NOTICE in prediction()._repr_html_()
     assert NOTICE in json.dumps(prediction().to_dict())
+
+
+def test_a_subset_is_found_in_any_order_and_an_unused_modality_is_refused():
+    parts = {(): 0.3, ("image",): 0.5, ("labs",): 0.6, ("image", "labs"): 0.8}
+    answer = binary(subsets={seen: Partial({"yes": value}) for seen, value in parts.items()})
+    assert answer.given("labs", "image").values == {"yes": 0.8}
+    assert answer.given().values == {"yes": 0.3}
+    assert [part.values["yes"] for _, part in answer.along(("labs", "image"))] == [0.6, 0.8]
+    with pytest.raises(ValueError, match="note"):
+        answer.given("note")
+
+
+def test_subsets_that_were_too_many_to_compute_say_so():
+    way = {(): Partial({"yes": 0.3}), ("a",): Partial({"yes": 0.4}), ("a", "b"): Partial({"yes": 0.5})}
+    with pytest.raises(ValueError, match="too many"):
+        binary(subsets=way).given("b")

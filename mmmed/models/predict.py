@@ -25,6 +25,7 @@ from mmmed.types import (
     Batch,
     Binary,
     Outputs,
+    Partial,
     Prediction,
     Record,
     Regression,
@@ -250,14 +251,24 @@ def _answer(
     contributions = {}
     if len(used) <= MOST_EXACT:
         contributions = shapley({subset: float(scale[row]) for subset, row in place.items()}, used)
-    bounds, left = {}, None
-    if calibration is not None:
-        low, high = interval(task, logits[-1], calibration, present[-1])
-        bounds = {key: (float(a), float(b)) for key, a, b in zip(keys, low, high, strict=True)}
+    left = None
     if calibration is not None and conformal is not None:
         left = names_in_set(task, prediction_set(task, logits[-1:], conformal, present[-1:], SET_LEVEL)[0])
     kind, unit = type(task).__name__.lower(), getattr(task, "unit", None)
-    return Answer(kind, named[-1], named[0], tuple(way), contributions, bounds, unit, left)
+    bounds = _bounds(task, logits, present, calibration, keys)
+    parts = {seen: Partial(named[row], bounds[row]) for row, seen in enumerate(subsets)}
+    return Answer(kind, named[-1], named[0], tuple(way), contributions, bounds[-1], unit, left, parts)
+
+
+def _bounds(
+    task: Task, logits: np.ndarray, present: np.ndarray, calibration: Any, keys: tuple[str, ...]
+) -> list[dict[str, tuple[float, float]]]:
+    """The interval of every subset; empty ones if the model was never calibrated."""
+    if calibration is None:
+        return [{} for _ in logits]
+    low, high = interval(task, logits, calibration, present)
+    pairs = np.stack([low, high], axis=-1).tolist()
+    return [{key: tuple(pair) for key, pair in zip(keys, row, strict=True)} for row in pairs]
 
 
 def _keys(task: Task) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from mmmed.types.batch import Batch, Fused, Outputs, Tokens
 from mmmed.types.mask import Mask
 from mmmed.types.modalities import Category, Image, Modality, Number, Series, Tabular, Text, Volume
 from mmmed.types.phrase import Phrase
-from mmmed.types.prediction import Answer, Prediction
+from mmmed.types.prediction import Answer, Partial, Prediction
 from mmmed.types.record import Record, is_missing, spell
 from mmmed.types.report import Reply, Report, Sentence
 from mmmed.types.schema import Schema
@@ -23,6 +23,7 @@ __all__ = [
     "Multilabel",
     "Number",
     "Outputs",
+    "Partial",
     "Phrase",
     "Prediction",
     "Record",

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mmmed.checks import check_known, listing
 from mmmed.types.carried import CarriedState
 
 NOTICE = "Research use only. Not a medical device."
+
+
+@dataclass(frozen=True)
+class Partial:
+    """The answer as it would be if only some of the modalities had been recorded.
+
+    values, interval: as in `Answer`, calibrated for what these modalities are.
+    """
+
+    values: Mapping[str, float]
+    interval: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,30 @@ class Answer:
     interval: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     unit: str | None = None
     set: tuple[str, ...] | None = None
+    subsets: Mapping[tuple[str, ...], Partial] = field(default_factory=dict)
+
+    def given(self, *names: str) -> Partial:
+        """The answer if only these modalities had been recorded; their order does not matter.
+
+        Raises ValueError for a modality that was not used, or a subset that was not computed.
+        """
+        used = max(self.subsets, key=len, default=())
+        for name in names:
+            check_known(name, used, what="modality that was used")
+        seen = tuple(name for name in used if name in names)
+        if seen not in self.subsets:
+            raise ValueError(
+                f"The answer was not computed for {listing(seen)} alone: there are too many subsets."
+            )
+        return self.subsets[seen]
+
+    def along(self, order: Sequence[str]) -> tuple[tuple[str, Partial], ...]:
+        """The way to the answer as one modality after the other is added, in any order.
+
+        The trajectory is `along` in the order of fusion. Each step is the answer for what is known by then,
+        fused as the model was trained to, so no order leads out of what it has learned, and all end alike.
+        """
+        return tuple((name, self.given(*order[: k + 1])) for k, name in enumerate(order))
 
     @property
     def leading(self) -> str:
@@ -83,6 +119,14 @@ class Prediction:
                     "contributions": dict(a.contributions),
                     "unit": a.unit,
                     "set": None if a.set is None else list(a.set),
+                    "subsets": [
+                        {
+                            "seen": list(seen),
+                            "values": dict(part.values),
+                            "interval": {k: list(v) for k, v in part.interval.items()},
+                        }
+                        for seen, part in a.subsets.items()
+                    ],
                 }
                 for task, a in self.answers.items()
             },

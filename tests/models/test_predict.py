@@ -53,6 +53,26 @@ def test_every_step_of_the_trajectory_is_the_prediction_of_a_record_with_that_mu
             assert answer.prior == pytest.approx(part[task].prior, abs=1e-6)
 
 
+def test_the_answer_for_a_subset_is_the_prediction_of_a_record_with_no_more_than_that(model, record):
+    prediction = predict(model, record)
+    for task, answer in prediction.answers.items():
+        assert len(answer.subsets) == 2 ** len(prediction.used)
+        for seen, part in answer.subsets.items():
+            alone = predict(model, record.only(*seen))[task]
+            assert part.values == pytest.approx(alone.values, abs=1e-6)
+            assert np.allclose(list(part.interval.values()), list(alone.interval.values()), atol=1e-6)
+
+
+def test_every_order_starts_at_its_own_modality_and_ends_at_the_same_answer(model, record):
+    prediction = predict(model, record)
+    for answer in prediction.answers.values():
+        for order in permutations(prediction.used):
+            way = answer.along(order)
+            assert [name for name, _ in way] == list(order)
+            assert way[0][1] == answer.given(order[0])
+            assert way[-1][1].values == answer.values
+
+
 def test_contributions_add_up_to_the_whole_way_from_the_prior(model, record):
     for task, answer in predict(model, record).answers.items():
         leading = answer.leading
