@@ -1,4 +1,5 @@
-"""What every test gets: no network, one thread, and two fixtures for what may be missing on a machine."""
+"""What every test gets: no network, no GPU (unless MMMED_TEST_GPU=1), one thread, and two fixtures for what
+may be missing on a machine."""
 
 import os
 from pathlib import Path
@@ -6,6 +7,8 @@ from pathlib import Path
 # before anything reads them
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+if not os.environ.get("MMMED_TEST_GPU"):  # "the same bit by bit" is promised on a CPU alone
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import pytest
 import torch

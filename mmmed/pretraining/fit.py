@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmmed.models.create import seeded
-from mmmed.training.chance import stream, stream_seed
+from mmmed.training.chance import seed_layers, stream, stream_seed, streams_kept
 from mmmed.training.optimisation import Optimisation, make_optimiser
 from mmmed.training.schedule import rate_factor
 
@@ -47,7 +46,8 @@ def fit(
     optimiser = make_optimiser(part, optimisation)
     history: list[dict[str, Any]] = []
     best, kept = 0, deepcopy(part.state_dict())
-    with seeded(seed):
+    device = next(part.parameters()).device
+    with streams_kept(device):
         for epoch in range(epochs):
             started = time.perf_counter()
             part.train()
@@ -57,7 +57,7 @@ def fit(
                 rate = optimisation.lr * rate_factor(
                     step, epochs * updates, optimisation.warmup, optimisation.schedule
                 )
-                torch.default_generator.manual_seed(stream_seed(seed, "layers", step))
+                seed_layers(stream_seed(seed, "layers", step), device)
                 losses.append(_update(optimiser, loss(item, step), rate, optimisation.clip, (epoch, index)))
             part.eval()
             line = dict.fromkeys(("val_loss", "val_loss_recorded", "val_loss_hidden", "val_auroc", "ess"))

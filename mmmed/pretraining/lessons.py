@@ -127,11 +127,11 @@ def make_lessons(
     plain = Collator(model.schema, part.missing_files, part.unreadable)
     records = list(having)
     stores = {
-        name: cache_tokens(model.encoders[name], name, records, plain, folder / "others", device)
+        name: cache_tokens(model.encoders[name], name, records, plain, folder / "others")
         for name in model.modalities
         if name != modality and any(name in record.inputs for record in records)
     }
-    taught = cache_tokens(teacher, modality, records, plain, folder / "teacher", device)
+    taught = cache_tokens(teacher, modality, records, plain, folder / "teacher")
     readable = Readable(having, {**stores, modality: taught})
     supply = make_supply(readable, Collator(model.schema, part.missing_files, part.unreadable, tokens=stores))
     place = list(model.modalities).index(modality)

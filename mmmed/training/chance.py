@@ -3,6 +3,7 @@ repeats it."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from hashlib import blake2b
 
 import torch
@@ -21,3 +22,19 @@ def stream_seed(seed: int, *parts: int | str) -> int:
 def stream(seed: int, *parts: int | str) -> torch.Generator:
     """A fresh generator for one purpose."""
     return torch.Generator().manual_seed(stream_seed(seed, *parts))
+
+
+def seed_layers(seed: int, device: torch.device | str) -> None:
+    """Set the streams that dropout layers draw from, since these know no generator, for the next pass. On a
+    GPU they draw from the stream of the card, not from that of the CPU."""
+    device = torch.device(device)
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+
+
+def streams_kept(device: torch.device | str) -> AbstractContextManager[None]:
+    """A context after which the streams that `seed_layers` sets for this device are as they were before."""
+    device = torch.device(device)
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])

@@ -19,6 +19,7 @@ from mmmed.models.reference import ReferenceModel
 from mmmed.models.referring_segmenter import ReferringSegmenter
 from mmmed.models.report_generator import ReportGenerator
 from mmmed.training.augment import Augmentation
+from mmmed.training.chance import streams_kept
 from mmmed.training.checkpoint import claim_output
 from mmmed.training.fingerprint import architecture_fingerprint, schema_fingerprint, supply_fingerprint
 from mmmed.training.loop import Loop
@@ -186,9 +187,8 @@ def in_training(model: MultimodalModel, accelerator: Accelerator, frozen: Sequen
     """On the accelerator's device, some encoders frozen; afterwards torch's random stream is as before."""
     device = next(model.parameters()).device
     trained = [p for name in frozen for p in model.encoders[name].parameters() if p.requires_grad]
-    cards = [accelerator.device] if accelerator.device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices=cards):
+        with streams_kept(accelerator.device):
             for parameter in trained:
                 parameter.requires_grad_(False)
             model.to(accelerator.device)
@@ -210,9 +210,7 @@ def make_supplies(
     with accelerator.main_process_first():
         for name in settings.frozen:
             records = [record for part in ("train", "val") for record in cohort[part]]
-            stores[name] = cache_tokens(
-                model.encoders[name], name, records, plain, caches, accelerator.device
-            )
+            stores[name] = cache_tokens(model.encoders[name], name, records, plain, caches)
     collator = Collator(model.schema, cohort.missing_files, cohort.unreadable, tokens=stores)
     parts = [Readable(cohort[part], stores) if stores else cohort[part] for part in ("train", "val")]
     train, val = (make_supply(part, collator, workers=settings.optimisation.workers) for part in parts)

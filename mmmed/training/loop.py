@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmmed.checks import listing
 from mmmed.losses.stepwise import record_losses
-from mmmed.training.chance import stream, stream_seed
+from mmmed.training.chance import seed_layers, stream, stream_seed
 from mmmed.training.plan import EpochPlan, Update
 from mmmed.training.schedule import rate_factor
 from mmmed.training.settings import Settings
@@ -47,7 +47,10 @@ class Watch:
         self.parts, self.norms = [], []
         if not norms or torch.stack([norm for _, norm in norms]).isfinite().all():
             return  # a loss that is not finite gives a gradient that is not
-        for moment, ids, losses in parts:
+        # On a GPU more updates than one are looked at, and the first bad one spoils all that follow.
+        moment = next(moment for moment, norm in norms if not norm.isfinite())
+        parts = [(ids, losses) for when, ids, losses in parts if when == moment]
+        for ids, losses in parts:
             for task, loss in losses.items():
                 if not loss.isfinite().all():
                     bad = [id for id, fine in zip(ids, loss.isfinite().tolist(), strict=True) if not fine]
@@ -56,8 +59,7 @@ class Watch:
                         "Look at the cells of these records for enormous values; if they are sound, lower "
                         "Optimisation(lr=...) or use precision='fp32'."
                     )
-        moment = next(moment for moment, norm in norms if not norm.isfinite())
-        ids = [id for when, part, _ in parts if when == moment for id in part]
+        ids = [id for part, _ in parts for id in part]
         raise ValueError(
             f"{_when(moment)}the losses are finite but their gradient is not; the records were "
             f"{listing(ids)}. Lower Optimisation(lr=...), or use precision='fp32'."
@@ -163,13 +165,9 @@ class Loop:
         return batch.to(self.accelerator.device)
 
     def _seed_layers(self, moment: tuple[int, int], piece: int) -> None:
-        """Dropout layers know no generator: the stream they draw from is set for this forward pass alone."""
-        seed = stream_seed(
-            self.settings.seed, "dropout layers", *moment, piece, self.accelerator.process_index
-        )
-        torch.default_generator.manual_seed(seed)
-        if self.accelerator.device.type == "cuda":
-            torch.cuda.manual_seed(seed)
+        rank = self.accelerator.process_index
+        seed = stream_seed(self.settings.seed, "dropout layers", *moment, piece, rank)
+        seed_layers(seed, self.accelerator.device)
 
     def _only_last(self, piece: int, update: Update) -> AbstractContextManager:
         """Gradients travel between processes once per update, with the last part."""

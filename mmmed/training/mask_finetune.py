@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from mmmed.checks import MissingFile, UnreadableFile, check_count
@@ -19,6 +18,7 @@ from mmmed.data.collate import Collator
 from mmmed.data.hidden_copies import without_hidden_copies
 from mmmed.data.phrases import NoPhrases, phrases_of
 from mmmed.models.phrase_reader import ClassReader
+from mmmed.training.chance import streams_kept
 from mmmed.training.checkpoint import (
     Checkpoint,
     Progress,
@@ -237,8 +237,7 @@ def _in_training(segmenter: ReferringSegmenter, accelerator: Accelerator) -> Ite
     """On the accelerator's device, and back; the global generators are left as they were."""
     network = segmenter.network
     device = network.device
-    cards = [accelerator.device] if accelerator.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cards):
+    with streams_kept(accelerator.device):
         network.to(accelerator.device)
         try:
             yield

@@ -15,7 +15,7 @@ from mmmed.data.alternating import alternating_batches
 from mmmed.losses.masks import deep_supervision, mask_loss, presence_loss
 from mmmed.segmentation.feature_pyramid import resize
 from mmmed.segmentation.matching import contrast, count_taught
-from mmmed.training.chance import stream, stream_seed
+from mmmed.training.chance import seed_layers, stream, stream_seed
 from mmmed.training.gradients import add_up
 from mmmed.training.loop import mean_buffers
 from mmmed.training.mask_batches import MaskBatch, make_batch
@@ -88,7 +88,8 @@ class MaskLoop:
     def _update(self, rows: Tensor, number: int, index: int, rate: float) -> dict[str, float]:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        self._seed_layers(stream_seed(self.seed, "dropout", number, index, self.accelerator.process_index))
+        seed = stream_seed(self.seed, "dropout", number, index, self.accelerator.process_index)
+        seed_layers(seed, self.accelerator.device)
         batch, sizes = self._own(rows, number, index)
         with self._autocast():
             draws = self.draws(number)
@@ -133,12 +134,6 @@ class MaskLoop:
         mask[:, own] = drop_modalities(present[:, own], rate, generator)
         batch = next(iter(supply.batches([(rows, mask)])))
         return make_batch(self.segmenter.network, self.lessons, batch, rows, self.recipe, generator)
-
-    def _seed_layers(self, seed: int) -> None:
-        """Dropout layers know no generator: the stream they draw from is set for this pass alone."""
-        torch.default_generator.manual_seed(seed)
-        if self.accelerator.device.type == "cuda":
-            torch.cuda.manual_seed(seed)
 
     def _autocast(self) -> AbstractContextManager:
         if self.recipe.precision == "fp32":

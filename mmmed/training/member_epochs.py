@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from mmmed.losses.stepwise import record_losses
-from mmmed.training.chance import stream_seed
+from mmmed.training.chance import seed_layers, stream_seed
 from mmmed.training.checkpoint import Progress
 from mmmed.training.dense import DenseCohorts, chosen, stacked
 from mmmed.training.plan import EpochPlan, count_updates, plan_epoch, useful_rows
@@ -157,9 +157,8 @@ class MemberEpochs:
         for place in range(layout.rows.shape[1]):
             rows, real = layout.rows[:, place], layout.real[:, place]
             present = chosen(layout.mask, rows) & real[:, :, None]
-            torch.default_generator.manual_seed(
-                stream_seed(self.settings.seed, "dropout layers of members", epoch, place)
-            )
+            seed = stream_seed(self.settings.seed, "dropout layers of members", epoch, place)
+            seed_layers(seed, self.device)
             steps, taken = self.models(self.train.take(rows), present, self.train.ready, training=True)
             loss = self._loss(steps, taken, layout, place)
             loss.sum().backward()  # no member's loss depends on another's weights

@@ -126,6 +126,8 @@ def _together(
     with ExitStack() as training:
         if caches is None:
             caches = Path(training.enter_context(tempfile.TemporaryDirectory(prefix="mmmed-tokens-")))
+        for model in models:  # before `_member`: frozen encoders are asked there, where they will learn
+            training.enter_context(in_training(model, accelerator, frozen))
         members = []
         for model, cohort, own in zip(models, cohorts, settings, strict=True):
             member = _member(model, cohort, own, caches, accelerator)
@@ -134,8 +136,6 @@ def _together(
             members.append(member)
         if len({member.validation is None for member in members}) > 1:
             return "some members have validation records and some have none."
-        for model in models:
-            training.enter_context(in_training(model, accelerator, frozen))
         stacked = Stacked(models, frozen, accelerator.device)
         work = MemberEpochs(members, stacked, accelerator.device)
         reporter = Reporter(progress, settings[0].epochs, 0)

@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from mmmed.data.targets import rows_with_text
 from mmmed.language.lora import has_lora
+from mmmed.training.chance import streams_kept
 from mmmed.training.checkpoint import claim_output
 from mmmed.training.progress import check_progress
 from mmmed.training.report_part import Questions
@@ -77,8 +76,7 @@ def _in_training(reporter: ReportGenerator, accelerator: Accelerator) -> Iterato
     network = reporter.network
     device = network.missing.device
     rested = {id(parameter) for parameter in network.parameters() if not parameter.requires_grad}
-    cards = [accelerator.device] if accelerator.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cards):
+    with streams_kept(accelerator.device):
         network.to(accelerator.device)
         try:
             yield

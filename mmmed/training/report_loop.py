@@ -14,7 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from mmmed.models.inference import asking
 from mmmed.models.report_writing import segments_of
-from mmmed.training.chance import stream, stream_seed
+from mmmed.training.chance import seed_layers, stream, stream_seed
 from mmmed.training.gradients import add_up
 from mmmed.training.optimisation import parameter_groups
 from mmmed.training.policy import drop_modalities
@@ -74,7 +74,7 @@ class StageLoop:
             rate = self.stage.lr * rate_factor(
                 round(done * 1000), self.stage.epochs * 1000, self.stage.warmup, "cosine"
             )
-            torch.default_generator.manual_seed(stream_seed(self.seed, self.stage.name, number, index))
+            seed_layers(stream_seed(self.seed, self.stage.name, number, index), self.accelerator.device)
             total += self._update(batch, loss_of, size, rate, (number, index)) * size
             weight += size
             after()

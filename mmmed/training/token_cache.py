@@ -71,10 +71,10 @@ def cache_tokens(
     records: Iterable[Record],
     collator: Collator,
     folder: Path,
-    device: torch.device | str = "cpu",
     report: Callable[[int], Any] | None = None,
 ) -> TokenStore:
-    """Encode the records that have the modality, or find the cache that did it before.
+    """Encode the records that have the modality, on the device of the encoder, or find the cache that did it
+    before.
 
     folder: where caches lie, one subfolder each. collator: reads the records, with the model's schema.
     report: called with the number of records after each step. Raises ValueError if two records share an id.
@@ -91,7 +91,7 @@ def cache_tokens(
         folder.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder))
         try:
-            _write(encoder, modality, having, _bare(collator, modality), part, device, report)
+            _write(encoder, modality, having, _bare(collator, modality), part, report)
             _put(part, place)
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
@@ -151,11 +151,11 @@ def _write(
     records: Sequence[Record],
     collator: Collator,
     folder: Path,
-    device: torch.device | str,
     report: Callable[[int], Any] | None,
 ) -> None:
     shards, absent = [], []
     training = encoder.training
+    device = next((tensor.device for tensor in encoder.state_dict().values()), torch.device("cpu"))
     encoder.eval()
     try:
         for number, start in enumerate(range(0, len(records), SHARD)):
