@@ -19,6 +19,9 @@
 # turn, and read one patient's prediction step by step. The patients are synthetic, so the best score that any model
 # could reach is known exactly. At the end the same lines run on real ultrasound patients, if their folder is there.
 #
+# Lecture 1 of 0 to 7. [Lecture 0](00_four_ways_a_missing_image_goes_wrong.ipynb) shows what goes wrong elsewhere; this is the
+# whole way from a cohort to a saved model, and the words used in the others.
+#
 # Needed: `pip install "mmmed[notebooks]"`, about a minute on two cores, no network.
 # Research use only; nothing here is a medical device.
 
@@ -67,7 +70,9 @@ run
 # ## What each subset of modalities is worth
 #
 # The test patients, with every subset of their modalities. Diamonds: the exact posterior on the same patients, which
-# nobody can beat except by luck. Intervals are wide: this is a test set of about ninety patients.
+# nobody can beat except by luck. Intervals are wide: this is a test set of about ninety patients. AUROC: how often a sick
+# patient gets a higher risk than a healthy one; .5 is a coin. *mcar 30 %*: three of ten modalities hidden completely at random;
+# *by label*: hidden from the sick more often than from the healthy, *flipped* the other way round.
 
 # %%
 benchmark = mmmed.missingness_benchmark(model, test, draws=500)
@@ -133,7 +138,7 @@ real and mmmed.missingness_benchmark(real_model, real["test"], draws=500)
 
 # %% [markdown]
 # Forty test patients: the intervals span half of what an AUROC can be. Nothing is claimed from them; the five-fold
-# figures with a pretrained encoder are in the README.
+# figures with a pretrained encoder are in `tests/benchmarks/README.md`.
 
 # %%
 real and mmmed.predict(real_model, real["test"][0])
@@ -146,3 +151,5 @@ real and mmmed.predict(real_model, real["test"][0])
 # - Intervals re-draw patients; they do not cover another hospital, another device, or a changed reason for missingness.
 # - Hidden at random is the easy case. When the *reason* for missing goes with the label and then changes, an undefended
 #   model fails; the default here is defended, and `missingness="use"` gives the defence up knowingly.
+#
+# Next: [the flip](02_the_flip.ipynb): the reason for missing goes with the label, and then changes.

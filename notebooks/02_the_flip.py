@@ -20,6 +20,9 @@
 # see what they had learned, and cure both with a training rule rather than an architecture. The data are 442 real
 # diabetes patients that come inside scikit-learn.
 #
+# Lecture 2 of 0 to 7. In [lecture 1](01_first_patient.ipynb) modalities were missing at random, the easy case. This is the hard
+# one.
+#
 # Needed: `pip install "mmmed[notebooks]"`, about a minute on two cores, no network.
 # Research use only; nothing here is a medical device.
 
@@ -201,3 +204,5 @@ run.effective_sample_size, run.records
 # - Gradient boosting that takes gaps as they are is only partly cured; logistic regression with mean imputation hardly
 #   needs it. On small tables, try the plain model first.
 # - 442 patients: intervals of ± .04. The flip is ten times that; the differences among defended models are not.
+#
+# Next: [fusion families](03_fusion_families.ipynb): nine ways to put modalities together.

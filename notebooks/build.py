@@ -2,6 +2,7 @@
 
 python notebooks/build.py                 # all
 python notebooks/build.py 01_first_patient
+python notebooks/build.py --words         # after a change of text cells only: outputs are kept, nothing runs
 """
 
 from __future__ import annotations
@@ -44,11 +45,29 @@ def run(source: Path) -> nbformat.NotebookNode:
     return notebook
 
 
-def main(names: list[str]) -> None:
+def reword(source: Path) -> nbformat.NotebookNode:
+    """The committed notebook with the text cells of its script. Raises ValueError if code has changed."""
+    kept, fresh = nbformat.read(source.with_suffix(".ipynb"), as_version=4), read(source)
+    before, after = ([c.source for c in book.cells if c.cell_type == "code"] for book in (kept, fresh))
+    if before != after:
+        raise ValueError(f"The code of {source.name} is not what was run. Run it: build.py {source.stem}")
+    fresh.metadata = kept.metadata
+    outputs = iter(cell for cell in kept.cells if cell.cell_type == "code")
+    for cell in fresh.cells:
+        if cell.cell_type == "code":
+            ran = next(outputs)
+            cell.outputs, cell.execution_count = ran.outputs, ran.execution_count
+    return fresh
+
+
+def main(words: list[str]) -> None:
+    """Run the lectures that are named, or all; with --words take over changed text and run none."""
+    names = [word for word in words if word != "--words"]
+    make = reword if "--words" in words else run
     for source in sources():
         if not names or source.stem in names:
-            print(f"running {source.name}")
-            nbformat.write(run(source), source.with_suffix(".ipynb"))
+            print(source.name)
+            nbformat.write(make(source), source.with_suffix(".ipynb"))
 
 
 if __name__ == "__main__":

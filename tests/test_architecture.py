@@ -19,6 +19,7 @@ LINES = (
     ("training",),
     ("pretraining",),
     ("cli",),
+    ("__main__",),
 )
 LEVEL = {part: level for level, line in enumerate(LINES) for part in line}
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -218,3 +219,21 @@ def test_every_module_and_public_class_says_what_it_is(path):
         assert ast.get_docstring(source), "the module has no docstring"
     classes = [n for n in source.body if isinstance(n, ast.ClassDef) and not n.name.startswith("_")]
     assert not [node.name for node in classes if not ast.get_docstring(node)]
+
+
+OUTSIDE = sorted(
+    path for folder in ("demos", "notebooks") for path in (PACKAGE.parent / folder).rglob("*.py")
+)
+
+
+@pytest.mark.parametrize("path", OUTSIDE, ids=lambda path: str(path.relative_to(PACKAGE.parent)))
+def test_the_page_and_the_lectures_import_public_names_only(path):
+    names = [
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "mmmed"
+        for alias in node.names
+        if alias.name != "__version__"
+    ]
+    assert not [name for name in names if any(part.startswith("_") for part in name.split(".")[1:])]
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400

@@ -3,18 +3,28 @@ traces."""
 
 from __future__ import annotations
 
-import functools
-import json
-import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from mmmed.catalogue import list_components
 from mmmed.checks import check_known
+from mmmed.cli.demo import demo
+from mmmed.cli.options import (
+    Columns,
+    Group,
+    ImageColumn,
+    Json,
+    Model,
+    Patients,
+    Phrases,
+    Seed,
+    Source,
+    Target,
+    TextColumn,
+)
+from mmmed.cli.speaking import console, say, speaks_plainly
 from mmmed.types.prediction import NOTICE
 
 app = typer.Typer(
@@ -26,57 +36,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-console = Console()
 
 FUSIONS = ", ".join(list_components(kind="fusion"))
 WORDS = ", ".join(list_components(kind="word-pixel fusion"))
-SOURCE = (
-    "A known cohort (synthetic; diabetes, digits, breast-cancer; breast-us, hannover-cxr, covid-cxr,"
-    " lgg-mri, openi-reports), a folder with metadata.csv and schema.json, or a CSV file (then name its"
-    " columns)."
-)
-
-Source = Annotated[str, typer.Argument(help=SOURCE, metavar="COHORT")]
-Model = Annotated[
-    Path, typer.Argument(help="The folder that finetune or save_pretrained wrote.", metavar="MODEL")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]
-Patients = Annotated[int, typer.Option(help="Patients of the synthetic cohort.")]
-Seed = Annotated[int, typer.Option(help="Same seed, same result.")]
-ImageColumn = Annotated[str, typer.Option("--image", help="CSV: the column of image paths.")]
-Columns = Annotated[
-    list[str] | None, typer.Option("--tabular", help="CSV: a column of the table (repeat it).")
-]
-TextColumn = Annotated[str, typer.Option("--text", help="CSV: the column of free text.")]
-Target = Annotated[str, typer.Option("--target", help="CSV: the column to predict.")]
-Phrases = Annotated[
-    str, typer.Option(help="Masks: a CSV of record, expression, mask; else those of the cohort.")
-]
-Group = Annotated[str, typer.Option("--group", help="CSV: the column that names the patient.")]
-
-
-def _note(message: Warning | str, *_: Any, **__: Any) -> None:
-    Console(stderr=True).print(
-        f"note: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True
-    )
-
-
-def speaks_plainly(command: Callable) -> Callable:
-    """Wrong input ends in one sentence and exit code 2; warnings are shown without the line of code they came
-    from."""
-
-    @functools.wraps(command)
-    def run(*arguments: Any, **options: Any) -> Any:
-        warnings.showwarning = _note
-        try:
-            return command(*arguments, **options)
-        except (ValueError, ImportError, OSError) as error:
-            Console(stderr=True).print(
-                f"mmmed: {error}", style="red", markup=False, highlight=False, soft_wrap=True
-            )
-            raise typer.Exit(2) from error
-
-    return run
 
 
 @app.command()
@@ -96,6 +58,9 @@ def quickstart(
     from mmmed.cli.quickstart import run_quickstart
 
     run_quickstart(output, patients=patients, epochs=epochs, seed=seed, console=console)
+
+
+app.command()(speaks_plainly(demo))
 
 
 @app.command()
@@ -154,6 +119,9 @@ def finetune(
         str, typer.Option(help="Reports: small (from scratch), smollm2-135m, a folder, or a cached hub name.")
     ] = "small",
     phrases: Phrases = "",
+    sentences: Annotated[
+        bool, typer.Option(help="Masks: also teach sentences of the synthetic reports, true and false ones.")
+    ] = False,
     pyramid: Annotated[str, typer.Option(help="Masks: small, or timm:NAME.")] = "small",
     missingness: Annotated[
         str, typer.Option(help='"ignore": presence must not be read as a symptom. "use": it may be.')
@@ -185,15 +153,15 @@ def finetune(
     check_known(task, ("predict", "report", "segment"), what="task")
     if task != "report" and (report or findings or language_model != "small"):
         raise ValueError("--report, --findings and --language-model are for --task report.")
-    if task != "segment" and (phrases or pyramid != "small"):
-        raise ValueError("--phrases and --pyramid are for --task segment.")
+    if task != "segment" and (phrases or sentences or pyramid != "small"):
+        raise ValueError("--phrases, --sentences and --pyramid are for --task segment.")
     if task == "segment":
         from mmmed.cli.segment import train_masks
 
         if encoder or missingness != "ignore":
             raise ValueError("--encoder and --missingness are not for --task segment; --pyramid sees.")
         made = {"pyramid": pyramid, "fusion": "film" if fusion == "multimodn" else fusion}
-        say(train_masks(cohort, output, epochs, seed, as_json, phrases, **made), as_json)
+        say(train_masks(cohort, output, epochs, seed, as_json, phrases, sentences, **made), as_json)
         return
     if task == "report":
         from mmmed.cli.reports import train_reports
@@ -212,6 +180,8 @@ def finetune(
     run = train(model, cohort, epochs=epochs, output=output, policy=policy, seed=seed, progress=not as_json)
     part = "test" if len(cohort["test"]) else "val"
     table = evaluate_model(model, cohort[part])
+    model.card["tables"] = {f"Scores of the {part} part": table.to_markdown()}
+    model.save_pretrained(output / "model")
     if as_json:
         say({"epochs": list(run.history), "best_epoch": run.best_epoch, part: table.to_rows()}, as_json)
     else:
@@ -355,6 +325,42 @@ def segment(
 
 @app.command()
 @speaks_plainly
+def card(
+    source: Source,
+    croissant: Annotated[bool, typer.Option(help="Print Croissant (JSON-LD) instead of the card.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Recount; exit code 1 with a sentence for each difference.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The card: its counted parts are written anew.")
+    ] = None,
+    patients: Patients = 600,
+    seed: Seed = 0,
+    image: ImageColumn = "",
+    tabular: Columns = None,
+    text: TextColumn = "",
+    target: Target = "",
+    group: Group = "",
+    as_json: Json = False,
+) -> None:
+    """The data card of a cohort: what it is, what is missing and why, what leaks; every count is counted now.
+
+    Example: mmmed card breast-us
+    One's own: mmmed card my.csv --tabular age --target sepsis --group patient -o my_card.md
+    """
+    from mmmed.cli.card import compare, deliver, make_card
+    from mmmed.cli.cohorts import open_cohort
+
+    columns = {"image": image, "tabular": tabular, "text": text, "target": target, "group": group}
+    made = make_card(source, open_cohort(source, patients, seed, **columns), output)
+    said, code = compare(made, as_json) if check else (deliver(made, croissant, as_json, output), 0)
+    say(said, as_json or (croissant and output is None))
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command()
+@speaks_plainly
 def env(as_json: Json = False) -> None:
     """Versions, device and known traps of this machine; paste it into a report of a problem."""
     from mmmed.cli.environment import environment
@@ -370,19 +376,6 @@ def env(as_json: Json = False) -> None:
                 console.print(f"  {key:<18}{item}", highlight=False)
         else:
             console.print(f"{name:<20}{value}", highlight=False)
-
-
-def say(content: Any, as_json: bool) -> None:
-    """Text for people, or one JSON document on standard output for programs."""
-    if as_json:
-        typer.echo(json.dumps(content, indent=1, default=_plain, allow_nan=True))
-    else:
-        console.print(content, markup=False, highlight=False, soft_wrap=True)
-
-
-def _plain(value: Any) -> Any:
-    """Numbers of numpy as numbers of Python; anything else as text."""
-    return value.item() if hasattr(value, "item") else str(value)
 
 
 def _pairs(options: list[str] | None) -> dict[str, str]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mmmed.evaluation.scores import Table
 
 NEXT = """What to try next
+  mmmed demo                                             a page on which you take a modality away
   mmmed evaluate {model} synthetic --seed 1 --stress     the same table for other patients
   mmmed audit my.csv --image path --tabular age --target sepsis --group patient
   mmmed finetune my.csv --image path --tabular age --target sepsis --group patient -o runs/mine

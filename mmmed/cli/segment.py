@@ -16,34 +16,67 @@ if TYPE_CHECKING:
     from mmmed.types import Mask, Phrase, Record, Schema
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".dcm")
+KEYS = {"Sentences": "sentences"}  # in JSON, beside the scores of a part under its name
 VOLUMES = (".nii", ".nii.gz", ".npz", ".npy")
 
 
 def train_masks(
-    cohort: Cohort, output: Path, epochs: int | None, seed: int, as_json: bool, phrases: str, **made: Any
+    cohort: Cohort,
+    output: Path,
+    epochs: int | None,
+    seed: int,
+    as_json: bool,
+    phrases: str,
+    sentences: bool = False,
+    **made: Any,
 ) -> Any:
     """Train, score on the test part (the validation part if nothing is asked about it), and say it: text, or
-    plain data."""
-    from mmmed.evaluation.masks import evaluate_masks
+    plain data. sentences: of the synthetic reports, true and false ones, are taught and scored as well."""
+    from mmmed.data.phrase_truth import taught_phrases
     from mmmed.models.referring_segmenter import ReferringSegmenter
     from mmmed.training.mask_finetune import finetune_masks
 
-    told = phrases or None
+    if sentences and phrases:
+        raise ValueError(
+            "--phrases are your own, --sentences those of the synthetic reports; give one of them."
+        )
+    told = taught_phrases(cohort) if sentences else phrases or None
     segmenter = ReferringSegmenter.from_cohort(cohort, told, seed=seed, **made)
     options = {"epochs": epochs, "output": output, "seed": seed, "progress": not as_json}
     run = finetune_masks(segmenter, cohort, told, **options)
-    asked = {part: asked_of(cohort[part], told) for part in ("test", "val")}
-    part = next((part for part, some in asked.items() if some), None)
-    if part is None:
+    found = _scored(segmenter, cohort, phrases or None, sentences)
+    if not found:
         said = {"epochs": list(run.history)}
         nothing = "Nothing was scored: no phrase is about a test or validation record."
         return said if as_json else f"{run}\n\n{nothing}"
-    scores = evaluate_masks(segmenter, cohort[part], asked[part])
-    segmenter.card["tables"] = {f"Masks of the {part} part": scores.table().to_markdown()}
+    segmenter.card["tables"] = {
+        f"{what} of the {part} part": scores.table().to_markdown() for (what, part), scores in found.items()
+    }
     segmenter.save_pretrained(output / "model")
     if as_json:
-        return {"epochs": list(run.history), "best_epoch": run.best_epoch, part: scores.to_dict()}
-    return f"{run}\n\n{part} part\n{scores}\n\nThe segmenter: {output / 'model'}"
+        scored = {KEYS.get(what, part): scores.to_dict() for (what, part), scores in found.items()}
+        return {"epochs": list(run.history), "best_epoch": run.best_epoch, **scored}
+    tables = [f"{what} of the {part} part\n{scores}" for (what, part), scores in found.items()]
+    return "\n\n".join([str(run), *tables, f"The segmenter: {output / 'model'}"])
+
+
+def _scored(
+    segmenter: ReferringSegmenter, cohort: Cohort, phrases: str | None, sentences: bool
+) -> dict[tuple[str, str], MaskScores]:
+    """("Masks", part) -> scores on the phrases about the test part, or the validation part if there are none;
+    ("Sentences", part) -> on those of its reports. Empty if nothing is asked about either part."""
+    from mmmed.data.phrase_truth import report_phrases
+    from mmmed.evaluation.masks import evaluate_masks
+
+    asked = {part: asked_of(cohort[part], phrases) for part in ("test", "val")}
+    part = next((part for part, some in asked.items() if some), None)
+    if part is None:
+        return {}
+    found = {("Masks", part): evaluate_masks(segmenter, cohort[part], asked[part])}
+    if sentences:
+        told = report_phrases(cohort[part], twins=True)
+        found["Sentences", part] = evaluate_masks(segmenter, cohort[part], told)
+    return found
 
 
 def asked_of(cohort: Cohort, phrases: str | None) -> tuple[Phrase, ...]:

@@ -60,8 +60,23 @@ def _recorded(source: Source, column: str) -> np.ndarray:
     if is_list(cells.type):
         return np.array([_any(cell) for cell in cells.to_pylist()], bool)
     if pa.types.is_struct(cells.type):
-        return np.array([cell is not None and _any(cell.values()) for cell in cells.to_pylist()], bool)
+        return _filled(cells)
     return pc.is_valid(cells).to_numpy(zero_copy_only=False)
+
+
+def _filled(cells: Any) -> np.ndarray:
+    """-> bool [rows]: some part of a struct, such as {"bytes", "path"} of a picture, is there. The parts are
+    looked at where they lie: pictures of a mapped table are not read into memory."""
+    import pyarrow.compute as pc
+
+    here = np.zeros(len(cells), bool)
+    for place in range(cells.type.num_fields):
+        part = pc.struct_field(cells, [place])
+        there = pc.is_valid(part)
+        if is_text(part.type):
+            there = pc.and_(there, pc.fill_null(pc.not_equal(part, ""), False))
+        here |= there.to_numpy(zero_copy_only=False)
+    return here
 
 
 def _any(cells: Iterable[Any] | None) -> bool:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmmed.checks import check_known, listing, plain
+from mmmed.data.streams import landed
 from mmmed.types import is_missing
 
 if TYPE_CHECKING:
@@ -238,9 +239,10 @@ def read_columns(columns: Mapping[str, Any], root: Any = None, name: str = "reco
 
 def read_dataset(dataset: Any, root: Any = None) -> tuple[Source, str | None]:
     """A `datasets.Dataset`, or a DatasetDict of train, validation, test -> source and the column of the
-    split.
+    split. Streams (IterableDataset) are written to disk first, see `mmmed.data.streams`.
 
-    Pictures stay encoded ({"bytes", "path"}), class labels become their names. Mapped tables stay mapped.
+    Pictures stay encoded ({"bytes", "path"}), class labels become their names. Mapped tables stay mapped; but
+    for columns of text and categories, which are checked and copied.
     """
     import pyarrow as pa
 
@@ -264,8 +266,13 @@ def _plain_table(dataset: datasets.Dataset) -> pa.Table:
     import datasets
     import pyarrow as pa
 
+    if isinstance(dataset, datasets.IterableDataset):
+        dataset = landed(dataset)
     if not isinstance(dataset, datasets.Dataset):
-        raise ValueError(f"A datasets.Dataset or DatasetDict was expected, got {type(dataset).__name__}.")
+        raise ValueError(
+            "A datasets.Dataset, IterableDataset or a dict of them was expected, got "
+            f"{type(dataset).__name__}."
+        )
     shuffled = dataset._indices is not None  # selected or shuffled rows live in an index beside the table
     table = dataset.with_format("arrow")[:] if shuffled else dataset.data.table
     check_columns(table.column_names, "The dataset")

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mmmed.data.cohort import Cohort
 
 FEW = 20  # fewer training records than this say nothing about what to expect
+SIMILAR, ALL, ANY = "similar", "all", "any"  # how the training records were chosen
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,9 @@ class Expectation:
     multiclass task, the mean over labels of a multilabel one; a regression in its unit). low, high: between
     them lie 90 % of the answers to expect, for the leading level. crosses: probability that the answer comes
     to lie on the other side of the model's threshold (binary tasks only). mean: of the answers to expect; far
-    from the present answer, the estimate is not to be trusted. donors: training records it rests on.
+    from the present answer, the estimate is not to be trusted. donors: training records it rests on. choice:
+    how they were chosen: the most "similar" in what is known, "all" that have the modality and what is known,
+    or "any", some from everywhere, because nothing is known to compare by.
     """
 
     modality: str
@@ -52,6 +55,7 @@ class Expectation:
     mean: float
     crosses: float | None
     donors: int
+    choice: str = SIMILAR
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,9 @@ class ValueOfInformation:
         axes.spines["bottom"].set_color(GREY)
         title = f"{self.task}: what would one more modality say?"
         figure.text(0.02, 0.97, title, va="top", size=12)
-        words = f"record {self.id}; dashed: the answer now; bars: 90 % of what similar patients would lead to"
+        similar = "similar " if all(item.choice == SIMILAR for item in self.expected) else ""
+        bars = f"bars: 90 % of what {similar}training records would lead to"
+        words = f"record {self.id}; dashed: the answer now; {bars}"
         figure.text(0.02, 0.97 - 0.24 / figure.get_figheight(), words, va="top", size=9, color=DARK)
         return figure
 
@@ -152,13 +158,13 @@ def value_of_information(
         state, answer = _ask(model, tokens, 1, task)
         expected, unknown = [], []
         for name in (name for name in model.modalities if name not in tokens):
-            donors = _similar(model, encoded, name, tuple(tokens), state, task, nearest)
+            donors, choice = _donors(model, encoded, name, tuple(tokens), state, task, nearest)
             if len(donors) < FEW:
                 unknown.append(name)
                 continue
             given = _tokens_of(encoded, name, donors, device_of(model))
             _, answers = _ask(model, {**tokens, name: given}, len(donors), task)
-            expected.append(_expectation(model, task, name, answer[0], answers))
+            expected.append(_expectation(model, task, name, answer[0], answers, choice))
     expected.sort(key=lambda item: -item.change)
     kind, leading = schema.tasks[task], int(answer[0].argmax())
     levels = getattr(kind, "levels", None) or kind.columns
@@ -184,7 +190,7 @@ def _ask(
     return outputs.fused.state, probabilities(kind, logits, model.calibration.get(task), here)
 
 
-def _similar(
+def _donors(
     model: MultimodalModel,
     encoded: Encoded,
     name: str,
@@ -192,19 +198,20 @@ def _similar(
     state: Tensor,
     task: str,
     nearest: int,
-) -> np.ndarray:
-    """Positions of the training records that have `name` and all of `used` and are most similar in these."""
+) -> tuple[np.ndarray, str]:
+    """Positions of the training records that have `name` and all of `used` and are most similar in these, and
+    how they were chosen."""
     columns = [encoded.modalities.index(other) for other in (name, *used)]
     candidates = np.flatnonzero(encoded.present[:, columns].all(axis=1))
     if len(candidates) <= nearest:
-        return candidates
+        return candidates, ALL
     if not used:  # nothing to compare by: some from everywhere
-        return candidates[np.linspace(0, len(candidates) - 1, nearest).astype(int)]
+        return candidates[np.linspace(0, len(candidates) - 1, nearest).astype(int)], ANY
     tokens = {other: _tokens_of(encoded, other, candidates, device_of(model)) for other in used}
     states, _ = _ask(model, tokens, len(candidates), task)
     spread = states.std(0).clamp(min=1e-6)
     distance = ((states - state) / spread).square().sum(1)
-    return candidates[distance.argsort(stable=True)[:nearest].cpu().numpy()]
+    return candidates[distance.argsort(stable=True)[:nearest].cpu().numpy()], SIMILAR
 
 
 def _tokens_of(encoded: Encoded, name: str, records: np.ndarray, device: torch.device) -> Tokens:
@@ -216,7 +223,7 @@ def _tokens_of(encoded: Encoded, name: str, records: np.ndarray, device: torch.d
 
 
 def _expectation(
-    model: MultimodalModel, task: str, name: str, now: np.ndarray, answers: np.ndarray
+    model: MultimodalModel, task: str, name: str, now: np.ndarray, answers: np.ndarray, choice: str
 ) -> Expectation:
     """now [outputs], answers [donors outputs]."""
     kind, leading = schema_of(model).tasks[task], int(now.argmax())
@@ -228,13 +235,16 @@ def _expectation(
         threshold = model.thresholds.get(task, 0.5)
         crosses = float(((answers[:, 0] >= threshold) != (now[0] >= threshold)).mean())
     mean = float(answers[:, leading].mean())
-    return Expectation(name, float(change.mean()), float(low), float(high), mean, crosses, len(answers))
+    return Expectation(
+        name, float(change.mean()), float(low), float(high), mean, crosses, len(answers), choice
+    )
 
 
 def _say(value: float, unit: str, points: bool = False) -> str:
     if unit:
         return f"{value:.3g} {unit}"
-    return f"{100 * value:.0f} {'points' if points else '%'}"
+    number = f"{100 * value:.0f}"
+    return f"{number} {('point' if number == '1' else 'points') if points else '%'}"
 
 
 def _sentence(item: Expectation, unit: str) -> str:

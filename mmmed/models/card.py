@@ -3,6 +3,7 @@ claimed."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
 
 def model_card(model: MultimodalModel) -> str:
-    """Markdown with the YAML header that the Hugging Face Hub reads.
+    """Markdown with the YAML header that the Hugging Face Hub reads. Names come from data, so nothing can be
+    made of them: the card may stand on a page.
 
     `model.card` may hold: "data" (sentence), "training" (fact -> value), "tables" (title -> Markdown table).
     """
@@ -35,13 +37,11 @@ def model_card(model: MultimodalModel) -> str:
         f"**{NOTICE}**",
         "",
         f"{parameters:,} parameters; fusion `{type(model.fusion).__name__}`; "
-        + ", ".join(f"{name}: `{part}`" for name, part in parts.items()),
+        + ", ".join(f"{safe(name)}: `{part}`" for name, part in parts.items()),
         "",
         "## What it reads and answers",
         "",
-        "```text",
-        str(model.schema),
-        "```",
+        *_listed(str(model.schema)),
         "",
         "Any subset of the inputs may be absent, down to none, where the answer is what is expected of "
         "anybody.",
@@ -56,12 +56,11 @@ def model_card(model: MultimodalModel) -> str:
     ]
     lines += _calibration(model)
     card = model.card
-    if card.get("data"):
-        lines += ["", "## Data", "", str(card["data"])]
+    lines += _data(card)
     if card.get("training"):
-        lines += ["", "## Training", "", *(f"- {fact}: {value}" for fact, value in card["training"].items())]
-    for title, table in card.get("tables", {}).items():
-        lines += ["", f"## {title}", "", table]
+        facts = (f"- {safe(name)}: {safe(str(value))}" for name, value in card["training"].items())
+        lines += ["", "## Training", "", *facts]
+    lines += _tables(card)
     limits = [
         "Measured on the data named above and nowhere else.",
         "Intervals of probabilities come from re-drawing validation patients; they do not cover a change "
@@ -80,15 +79,39 @@ def model_card(model: MultimodalModel) -> str:
 
 def measured(card: Mapping[str, Any]) -> list[str]:
     """The lines of a model card that say what it learned from, how, and what was measured."""
-    lines: list[str] = []
-    if card.get("data"):
-        lines += ["", "## Data", "", str(card["data"])]
+    lines = _data(card)
     if card.get("training"):
         lines += ["", "## Training", "", "| | |", "|---|---|"]
-        lines += [f"| {name} | {value} |" for name, value in card["training"].items()]
+        lines += [f"| {_cell(name)} | {_cell(str(value))} |" for name, value in card["training"].items()]
+    return [*lines, *_tables(card)]
+
+
+def _data(card: Mapping[str, Any]) -> list[str]:
+    return ["", "## Data", "", safe(str(card["data"]))] if card.get("data") else []
+
+
+def _tables(card: Mapping[str, Any]) -> list[str]:
+    """Tables in Markdown, whose cells hold names: no HTML, and no link."""
+    lines: list[str] = []
     for title, table in (card.get("tables") or {}).items():
-        lines += ["", f"## {title}", "", table]
+        lines += ["", f"## {safe(title)}", "", table.replace("<", "&lt;").replace("](", "]\\(")]
     return lines
+
+
+def safe(text: str) -> str:
+    """Words that come from data, so that neither Markdown nor HTML nor a marker can be made of them."""
+    line = " ".join(text.split())
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*\[\]])", r"\\\1", line)
+
+
+def _cell(text: str) -> str:
+    return safe(text).replace("|", "\\|")
+
+
+def _listed(text: str) -> list[str]:
+    """Lines in columns. Not between fences, which a name of three backticks would end."""
+    return ["<pre>", text.replace("&", "&amp;").replace("<", "&lt;"), "</pre>"]
 
 
 def _calibration(model: MultimodalModel) -> list[str]:
@@ -101,13 +124,13 @@ def _calibration(model: MultimodalModel) -> list[str]:
         "",
         "## Calibration",
         "",
-        f"Validation records with at least these inputs (`{task}`). A pattern with fewer than {ENOUGH} takes "
-        f"its {100 * SET_LEVEL:.0f} % sets from all patterns together.",
+        f"Validation records with at least these inputs ({safe(task)}). A pattern with fewer than {ENOUGH} "
+        f"takes its {100 * SET_LEVEL:.0f} % sets from all patterns together.",
         "",
         "| inputs | records |",
         "| --- | ---: |",
     ]
     for pattern, fit in fits[task].patterns.items():
         names = [name for name, here in zip(model.modalities, pattern, strict=False) if here]
-        lines.append(f"| {' + '.join(names) or 'nothing'} | {fit.records} |")
+        lines.append(f"| {_cell(' + '.join(names) or 'nothing')} | {fit.records} |")
     return lines

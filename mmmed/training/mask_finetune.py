@@ -101,7 +101,8 @@ def finetune_masks(
     run = session.finish()
     if val is not None and not segmenter.weak:
         segmenter.threshold = best_threshold(segmenter, val)
-    segmenter.card = {**segmenter.card, "training": _account(cohort, run, recipe)}
+    # Scores of earlier weights are none of these.
+    segmenter.card = {**segmenter.card, "training": _account(cohort, run, recipe), "tables": {}}
     if output is not None and accelerator.is_main_process and segmenter.config:
         segmenter.save_pretrained(output / "model")
     accelerator.wait_for_everyone()

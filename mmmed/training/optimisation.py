@@ -21,7 +21,8 @@ class Optimisation:
 
     lr: the largest learning rate. batch_size: records of one forward pass, over all processes together.
     warmup: share of the run in which the rate rises. clip: largest norm of the gradient (0 = no clipping).
-    accumulate: forward passes per update; batch_size 8 with accumulate 4 learns the same as batch_size 32.
+    accumulate: forward passes per update; batch_size 8 with accumulate 4 learns the same as batch_size 32, up
+    to rounding, and but for dropout layers, which draw anew in each pass and in each process.
     precision: "fp32", or "bf16" for autocast. workers: processes that read files, where the cohort is too
     large to be kept in memory. checkpoint_every: updates between two checkpoints inside an epoch (0 = only
     after each epoch).

@@ -1,8 +1,8 @@
-"""The picture of the flip in the README: two fusions, undefended and with the policy, AUROC under three tests.
+"""The picture of the flip in the README: two fusions, undefended and with the policy, under three tests.
 
-Measures what it draws: the recipes, masks, folds and seeds of bench_flip.py for the 442 diabetes patients that
-scikit-learn ships, so the figures are those of its table. Writes flip.png beside this file. About two CPU
-minutes.
+Measures what it draws: the recipes, masks, folds and seeds of bench_flip.py for the 442 diabetes patients
+that scikit-learn ships, so the figures are those of its table. Writes flip.png beside this file: a picture of
+measurements lies with the script that makes it. Half a CPU minute.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/figure_flip.py [--output flip.png]
 """
@@ -22,16 +22,18 @@ from mmmed.palette import DARK, GREY, PALE, PALETTE, Picture
 
 FUSIONS = ("concat", "multimodn")
 TESTS = {"same": "same habit", "complete": "complete\nrecords", "flipped": "habit\nflipped"}
-ABOVE, BELOW = (10, "bottom"), (-10, "top")  # points, and what of the text stands there
-# recipe's ending -> words, colour, marker, step to the side, where its figures stand under each test
+# where a figure stands beside its bar: points across and up, which of its edges stands there
+ABOVE, BELOW, LOWER_LEFT = (0, 4, "center", "bottom"), (0, -4, "center", "top"), (4, -4, "right", "top")
+# recipe's ending -> words, colour, marker, step to the side, places of its figures under each test
 LOOKS = {
-    ", undefended": ("undefended", PALETTE[1], "s", -0.06, (ABOVE, BELOW, BELOW)),
+    ", undefended": ("undefended", PALETTE[1], "s", -0.06, (ABOVE, LOWER_LEFT, BELOW)),
     "": ("with the policy", PALETTE[0], "o", 0.06, (BELOW, ABOVE, ABOVE)),
 }
-TITLE = "When the habit flips, only the model trained with the policy holds"
+TITLE = "When the habit of who lacks a modality flips, the policy holds"
 STORY = (
-    "442 diabetes patients. In training, 4 of 5 whose disease progressed lack their vital signs; flipped: 4 of 5 of the others.\n"
-    "AUROC, mean of 5 folds x 2 seeds; bars: 95 % interval by patient."
+    "442 diabetes patients. In training, 4 of 5 of those whose disease progressed lack their vital signs.\n"
+    "Tested with the same habit, on complete records, and flipped: 4 of 5 of the others lack them.\n"
+    "Mean of 5 folds x 2 seeds; bars: 95 % interval by patient."
 )
 WIDTH, HEIGHT, DPI = 8.3, 4.1, 200  # 1660 pixels across, twice the column of a page
 
@@ -51,14 +53,15 @@ def measure() -> Table:
 def draw(table: Table) -> Picture:
     """A panel per fusion, a line per way of training, a place per test."""
     picture = Picture(figsize=(WIDTH, HEIGHT), facecolor="white", layout="constrained")
-    picture.suptitle(TITLE, x=0.012, ha="left", fontsize=14, fontweight="bold")
+    picture.get_layout_engine().set(rect=(0.012, 0, 0.976, 1), h_pad=0.1)
+    picture.suptitle(TITLE, x=0.02, ha="left", fontsize=14, fontweight="bold")
     for axes, fusion in zip(picture.subplots(1, len(FUSIONS), sharey=True), FUSIONS, strict=True):
         for ending in LOOKS:
             draw_line(axes, table.where(recipe=fusion + ending)[0], ending)
         dress(axes, fusion)
     picture.axes[0].set_ylabel("AUROC", fontsize=12, color=DARK)
     picture.axes[1].legend(loc="lower left", frameon=False, fontsize=12)
-    picture.supxlabel(STORY, x=0.012, ha="left", fontsize=9.5, color=DARK)
+    picture.supxlabel(STORY, x=0.02, ha="left", fontsize=9.5, color=DARK)
     return picture
 
 
@@ -72,16 +75,14 @@ def draw_line(axes: Axes, row: dict, ending: str) -> None:
     axes.errorbar(
         places, values, reach, color=colour, marker=marker, markersize=7, linewidth=2.2, capsize=3, label=word
     )
-    for place, estimate, (points, stands) in zip(places, found, sides, strict=True):
-        edge = estimate.high if points > 0 else estimate.low
-        text = f"{estimate.value:.2f}"
+    for place, estimate, (across, up, side, edge) in zip(places, found, sides, strict=True):
         axes.annotate(
-            text,
-            (place, edge),
-            (0, points / 2),
+            f"{estimate.value:.3f}",
+            (place, estimate.high if up > 0 else estimate.low),
+            (across, up),
             textcoords="offset points",
-            ha="center",
-            va=stands,
+            ha=side,
+            va=edge,
             color=colour,
             fontsize=12,
             fontweight="bold",

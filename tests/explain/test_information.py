@@ -6,6 +6,7 @@ import pytest
 
 import mmmed
 from mmmed.explain import value_of_information
+from mmmed.explain.information import Expectation, ValueOfInformation
 from mmmed.models.inference import encode_cohort, predict_proba
 from mmmed.training.optimisation import Optimisation
 
@@ -111,6 +112,33 @@ def test_nothing_missing_is_nothing_to_record(model, cohort):
     assert found.best is None
     assert "nothing is missing" in str(found)
     assert "nothing is missing" in found._repr_html_()
+
+
+def test_how_the_donors_were_chosen_is_told(model, cohort):
+    def choices(record, nearest):
+        found = value_of_information(model, record, cohort["train"], nearest=nearest)
+        return {item.choice for item in found.expected}, found
+
+    known, nothing = cohort["test"][0].only("weak"), cohort["test"][0].only()
+    assert choices(known, 50)[0] == {"similar"}
+    assert choices(nothing, 50)[0] == {"any"}, "nothing is known that others could be similar in"
+    assert choices(known, 10_000)[0] == choices(nothing, 10_000)[0] == {"all"}
+    assert choices(known, 50)[1].to_dict()["expected"][0]["choice"] == "similar"
+
+
+def test_the_figure_calls_donors_similar_only_where_they_are(model, cohort):
+    def words(record):
+        figure = value_of_information(model, record, cohort["train"], nearest=50).plot()
+        return " ".join(text.get_text() for text in figure.texts)
+
+    assert "what similar training records would lead to" in words(cohort["test"][0].only("weak"))
+    assert "what training records would lead to" in words(cohort["test"][0].only())
+
+
+def test_one_point_is_not_called_one_points():
+    item = Expectation("ecg", 0.011, 0.1, 0.2, 0.1, None, 50)
+    said = str(ValueOfInformation("r", "sepsis", "1", 0.1, (item,)))
+    assert "by 1 point on average" in said
 
 
 def test_the_average_answer_to_expect_is_near_the_answer_now(model, cohort):

@@ -197,6 +197,14 @@ def test_what_happened_is_written_down_and_the_model_with_it(small, whole):
     )
 
 
+def test_scores_of_earlier_weights_are_forgotten(small):
+    cohort, phrases = small
+    segmenter = make_segmenter(cohort, phrases)
+    segmenter.card = {"data": "squares", "tables": {"Masks of the test part": "| Dice |"}}
+    finetune_masks(segmenter, cohort, phrases, recipe=QUICK, epochs=1, progress=False)
+    assert (segmenter.card["data"], segmenter.card["tables"]) == ("squares", {})
+
+
 def test_afterwards_everything_is_as_a_segmenter_should_be(whole):
     network = whole[0].network
     assert not any(module.training for module in network.modules())

@@ -1,0 +1,1 @@
+"""The demo page: take a modality away and watch the answer move."""
