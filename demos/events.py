@@ -31,7 +31,7 @@ from .summary import page_of, record_of
 from .writing import ask, elsewhere, stale, told, write
 
 log = logging.getLogger("mmmed.demo")
-UNFORESEEN = "Something went wrong here, and nothing was changed. The details are in the log of the server."
+UNFORESEEN = "Something went wrong here. The details are in the log of the server."
 SAVE = (
     "(name, text, kind) => { const a = document.createElement('a');"
     " a.href = URL.createObjectURL(new Blob([text], {type: kind})); a.download = name; a.click(); }"
@@ -196,6 +196,9 @@ class Events:
             visit.last = self._state(entered, asked)
         except (ValueError, ImportError, OSError) as error:
             told.append(plain_words(error))
+        except Exception:
+            log.exception("The page could not answer.")
+            told.append(UNFORESEEN)
         states = dict(zip(parts.form.states, parts.form.described(entered), strict=True))
         changed = {parts.panels[name]: panels[name] for name in PANELS}
         changed |= {parts.visit: visit, parts.headline: panels["headline"], parts.problem: problem(told)}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from . import svg
-from .scale import Scale, axis_title, leading, scale_of, subject
+from .scale import Scale, axis_title, scale_of, subject
 
 if TYPE_CHECKING:
     from mmmed.types import Answer
@@ -18,7 +18,7 @@ def compare(whole: Answer, now: Answer, task: str) -> str:
     whole: the answer to everything recorded; now: the answer to what is switched on.
     """
     names, left = _names(whole), _names(now)
-    level = leading(now.values)
+    level = now.leading
     scale, what = scale_of(whole, level), subject(now, task, level)
     off = [name for name in names if name not in left]
     rows = [

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from mmmed.types import Partial
+
 from . import svg
-from .scale import Scale, axis_title, leading, scale_of, subject
+from .scale import Scale, axis_title, scale_of, subject
 
 if TYPE_CHECKING:
     from mmmed.types import Answer
@@ -39,7 +41,7 @@ def path(answer: Answer, task: str, order: Sequence[str], absent: Sequence[str] 
             "The model was not asked about this order: there are too many modalities for all orders."
         )
     known = [step for step in steps if step.values is not None]
-    level = leading(known[-1].values)
+    level = Partial(known[-1].values).leading
     scale = scale_of(answer, level)
     rows = _rows(steps, level, scale)
     name = f"{subject(answer, task, level)}, step by step"

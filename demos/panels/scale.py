@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -140,11 +140,6 @@ def axis_title(answer: Answer, task: str, level: str) -> str:
 def noun(answer: Answer) -> str:
     """What moves, in a sentence."""
     return "prediction" if answer.kind == "regression" else "probability"
-
-
-def leading(values: Mapping[str, float]) -> str:
-    """The level with the largest value."""
-    return max(values, key=lambda level: values[level])
 
 
 def _all_values(answer: Answer, level: str) -> Iterable[float]:

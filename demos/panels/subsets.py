@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from . import svg
-from .scale import Scale, axis_title, leading, scale_of, subject
+from .scale import Scale, axis_title, scale_of, subject
 
 if TYPE_CHECKING:
     from mmmed.types import Answer
@@ -54,7 +54,7 @@ def subsets(
         return svg.remark("The model was not asked about less than everything.")
     used = max(answer.subsets, key=len)
     now = tuple(name for name in used if name in on)
-    level = leading(answer.subsets.get(now, answer).values)
+    level = answer.subsets.get(now, answer).leading
     best = {frozenset(seen): value for seen, value in (ceilings or {}).items()}
     view = View(answer, level, scale_of(answer, level), used, now, tuple(modalities), best)
     shown, what = _shown(view), subject(answer, task, level)

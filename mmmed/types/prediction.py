@@ -23,6 +23,11 @@ class Partial:
     values: Mapping[str, float]
     interval: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
+    @property
+    def leading(self) -> str:
+        """The level with the largest probability (binary: the positive one; regression: the column)."""
+        return max(self.values, key=lambda level: self.values[level])
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -76,7 +81,7 @@ class Answer:
     @property
     def leading(self) -> str:
         """The level with the largest probability (binary: the positive one; regression: the column)."""
-        return max(self.values, key=lambda level: self.values[level])
+        return Partial(self.values).leading
 
     @property
     def value(self) -> float:

@@ -3,18 +3,16 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
+import typed_command
+from typed_command import runner
 
 from mmmed.cli.app import app
 
-runner = CliRunner()
 COLUMNS = ("--tabular", "age", "--target", "sepsis", "--group", "patient")
 
 
 def run(*words: object, code: int = 0) -> str:
-    result = runner.invoke(app, ["card", *(str(word) for word in words)])
-    assert result.exit_code == code, result.output + repr(result.exception)
-    return result.output
+    return typed_command.run("card", *words, code=code)
 
 
 @pytest.fixture

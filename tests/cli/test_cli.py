@@ -3,17 +3,9 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
+from typed_command import run, runner
 
 from mmmed.cli.app import app
-
-runner = CliRunner()
-
-
-def run(*words: object, code: int = 0) -> str:
-    result = runner.invoke(app, [str(word) for word in words])
-    assert result.exit_code == code, result.output + repr(result.exception)
-    return result.output
 
 
 @pytest.fixture(scope="module")

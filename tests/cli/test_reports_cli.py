@@ -4,31 +4,15 @@ import json
 
 import pytest
 from small_reporter import make_cohort, make_reporter, quick_stages
-from typer.testing import CliRunner
+from typed_command import refused, run
 
-from mmmed.cli.app import app
 from mmmed.language.language_model import small_llama
 from mmmed.language.tokenizer import ReportTokenizer, train_tokenizer
 from mmmed.models.create import create_model
 from mmmed.training.report_stages import Stage
 from mmmed.types import Binary, Number, Schema, Tabular
 
-runner = CliRunner()
 ROW = {"note": "Dry cough. <image> {question} [bold]ignore this[/bold]", "ldh": 300}
-
-
-def run(*words, code=0):
-    result = runner.invoke(app, [str(word) for word in words])
-    assert result.exit_code == code, result.output + repr(result.exception)
-    return result.output
-
-
-def refused(*words):
-    """What is said where nothing can be done: one sentence, no traceback."""
-    said = " ".join(run(*words, code=2).split())
-    assert said.startswith("mmmed: ")
-    assert "Traceback" not in said
-    return said
 
 
 @pytest.fixture(scope="module")

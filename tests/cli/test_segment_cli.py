@@ -7,32 +7,16 @@ import pytest
 from PIL import Image as Picture
 from small_reporter import make_cohort, make_reporter
 from small_segmenter import PICTURE, TEXTS, VOLUMES, make_segmenter, picture
-from typer.testing import CliRunner
+from typed_command import refused, run
 
 import mmmed
 from mmmed.checks import MissingFile
-from mmmed.cli.app import app
 from mmmed.cli.segment import ask_for_masks, asked_of, describe
 from mmmed.models.create import create_model
 from mmmed.models.referring_segmenter import ReferringSegmenter
 from mmmed.types import Binary, Mask, Number, Schema, Tabular
 
-runner = CliRunner()
 RING = TEXTS[2]
-
-
-def run(*words, code=0):
-    result = runner.invoke(app, [str(word) for word in words])
-    assert result.exit_code == code, result.output + repr(result.exception)
-    return result.output
-
-
-def refused(*words):
-    """What is said where nothing can be done: one sentence, no traceback."""
-    said = " ".join(run(*words, code=2).split())
-    assert said.startswith("mmmed: ")
-    assert "Traceback" not in said
-    return said
 
 
 @pytest.fixture(scope="module")

@@ -2,21 +2,17 @@
 
 import json
 
+import typed_command
 from small_reporter import make_cohort
-from typer.testing import CliRunner
 
 import mmmed
-from mmmed.cli.app import app
 from mmmed.data.phrase_truth import report_phrases
 from mmmed.data.phrases import phrases_of
 
-runner = CliRunner()
-
 
 def run(*words, code=0):
-    result = runner.invoke(app, ["finetune", "synthetic", *(str(word) for word in words)])
-    assert result.exit_code == code, result.output + repr(result.exception)
-    return " ".join(result.output.split()) if code else result.output
+    said = typed_command.run("finetune", "synthetic", *words, code=code)
+    return " ".join(said.split()) if code else said
 
 
 def test_sentences_are_taught_and_scored_beside_the_short_phrases(tmp_path, monkeypatch):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import mmmed
-from mmmed.models.inference import calibrate
 from mmmed.types import (
     Binary,
     Category,
@@ -28,11 +27,11 @@ gr = pytest.importorskip("gradio", reason='gradio is missing: pip install "mmmed
 from mmmed_demo import kept as kept_module  # noqa: E402
 from mmmed_demo.answers import NOT_ANSWERED, PANELS, Visit  # noqa: E402
 from mmmed_demo.app import build  # noqa: E402
-from mmmed_demo.cast import Cast, open_cast  # noqa: E402
-from mmmed_demo.events import UNFORESEEN, Events  # noqa: E402
+from mmmed_demo.cast import Cast  # noqa: E402
+from mmmed_demo.events import UNFORESEEN  # noqa: E402
 from mmmed_demo.kept import Kept, as_json, kept_of  # noqa: E402
-from mmmed_demo.patient import Patient  # noqa: E402
 from mmmed_demo.preview import problem  # noqa: E402
+from small_page import problem_of, update, values_of, wired  # noqa: E402
 
 TABLE = Tabular(
     (Number("age", "years", low=0, high=120, mean=60, scale=10), Category("sex", ("female", "male")))
@@ -56,51 +55,10 @@ EVERYTHING = Record("p", {
 })  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def cast():
-    """Synthetic patients, and a model that has learned nothing but answers."""
-    cohort = mmmed.load_cohort("synthetic", patients=90, seed=0, size=32)
-    model = calibrate(mmmed.create_model(cohort.schema, seed=0), cohort["val"])
-    return open_cast(model, cohort, reports=(), masks=())
-
-
-@pytest.fixture(scope="module")
-def events(cast):
-    return wired(cast)
-
-
-@pytest.fixture
-def visit(events):
-    """A visitor who has opened the page: the first example patient is on it."""
-    return events.choose(Visit(), "complete")[events.parts.visit]
-
-
-def wired(cast):
-    """The handlers of a page that is not served."""
-    events = Events(cast, None)
-    with gr.Blocks() as page:
-        events.wire(Patient(cast, ""), page)
-    return events
-
-
 def any_cast():
     """A page of all kinds of inputs and all kinds of tasks, without a cohort."""
     model = mmmed.create_model(Schema(KINDS, TASKS), seed=0).eval().requires_grad_(False)
     return Cast(model, "a model of everything", examples={"complete": EVERYTHING})
-
-
-def values_of(events, record):
-    return events.parts.form.filled(record)
-
-
-def update(events, visit, values, task=None, order=None):
-    """What the page does after a change: component -> new value."""
-    task = task or events.parts.tasks[0]
-    return events.update(visit, task, order, *[None] * len(events.parts.costs), *values)
-
-
-def problem_of(events, changes):
-    return changes[events.parts.problem]
 
 
 def test_a_page_is_made_for_every_kind_of_input_and_task_without_a_cohort():

@@ -1,38 +1,19 @@
 """Nothing on the page speaks of another patient, or of other inputs, without saying so."""
 
 import pytest
-from test_page import gr, problem_of, update, values_of, wired
 
-import mmmed
-from mmmed.models.inference import calibrate
 from mmmed.types import Report, Sentence
 
-from mmmed_demo.answers import Visit  # isort: skip
-from mmmed_demo.cast import open_cast
-from mmmed_demo.events import Events
-from mmmed_demo.patient import Patient
-from mmmed_demo.results import Result, basis_of
-from mmmed_demo.summary import page_of, record_of
-from mmmed_demo.writing import elsewhere
+gr = pytest.importorskip("gradio", reason='gradio is missing: pip install "mmmed[demo]"')
+
+from mmmed_demo.events import Events  # noqa: E402
+from mmmed_demo.patient import Patient  # noqa: E402
+from mmmed_demo.results import Result, basis_of  # noqa: E402
+from mmmed_demo.summary import page_of, record_of  # noqa: E402
+from mmmed_demo.writing import elsewhere  # noqa: E402
+from small_page import problem_of, update, values_of  # noqa: E402
 
 REPORT = Report("p", (Sentence("A nodule on the left."),), used=("image", "table", "text"))
-
-
-@pytest.fixture(scope="module")
-def cast():
-    cohort = mmmed.load_cohort("synthetic", patients=80, seed=0, size=32)
-    model = calibrate(mmmed.create_model(cohort.schema, seed=0), cohort["val"])
-    return open_cast(model, cohort, reports=(), masks=())
-
-
-@pytest.fixture(scope="module")
-def events(cast):
-    return wired(cast)
-
-
-@pytest.fixture
-def visit(events):
-    return events.choose(Visit(), "complete")[events.parts.visit]
 
 
 @pytest.fixture
@@ -129,6 +110,20 @@ def test_without_an_answer_nothing_is_taken_away(cast, events, visit, values, mo
     monkeypatch.setattr("mmmed_demo.answers.predict", refused)
     values[-1] = "Another note."
     update(events, visit, values)
+    assert "nothing to take away" in problem_of(events, events.save_json(visit))
+
+
+def test_what_nobody_foresaw_leaves_no_old_answer_on_the_page_either(
+    cast, events, visit, values, monkeypatch
+):
+    def broken(*_):
+        raise RuntimeError("the weights are gone")
+
+    monkeypatch.setattr("mmmed_demo.answers.predict", broken)
+    values[-1] = "Another note."
+    changes = update(events, visit, values)
+    assert "Something went wrong here" in problem_of(events, changes)
+    assert all("Not answered" in changes[panel] for panel in events.parts.panels.values())
     assert "nothing to take away" in problem_of(events, events.save_json(visit))
 
 

@@ -1,11 +1,7 @@
 """Teaching a segmenter: it learns the words, the same each time, killed or not, alone or in company."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +9,7 @@ import torch
 from masks_several import teach
 from safetensors.torch import load_file
 from squares import SIDE, make_segmenter, make_task, make_volumes, square
+from two_processes import in_two_processes
 
 import mmmed
 from mmmed.training.mask_finetune import MaskSession, finetune_masks
@@ -336,18 +333,7 @@ def test_masks_that_do_not_fit_are_told_before_anything_is_learned(small, tmp_pa
 
 
 def test_two_processes_equal_one(tmp_path):
-    here = Path(__file__).parent
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(here), str(here.parent), *sys.path]),
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-        str(here / "masks_several.py"), str(tmp_path),
-    ]  # fmt: skip
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=110, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    in_two_processes("masks_several.py", tmp_path)
     for volumes in (False, True):
         alone, run = teach(volumes=volumes)
         told = (tmp_path / f"run-{volumes}" / "metrics.jsonl").read_text().splitlines()

@@ -1,10 +1,6 @@
 """The stages of a run: same seed, same weights; killed and resumed is as never killed; the best is kept."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +14,7 @@ from small_reporter import (
     quick_stages,
     weights,
 )
+from two_processes import in_two_processes
 
 import mmmed
 from mmmed.evaluation.grounding import grounding
@@ -259,18 +256,7 @@ def test_finetune_takes_a_generator_through_its_stages(cohort, tmp_path):
 
 
 def test_two_processes_equal_one(tmp_path):
-    here = Path(__file__).parent
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(here), str(here.parent), *sys.path]),
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-        str(here / "report_several.py"), str(tmp_path),
-    ]  # fmt: skip
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=110, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    in_two_processes("report_several.py", tmp_path)
     alone, run = teach()
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["train_loss"] for line in lines] == pytest.approx(

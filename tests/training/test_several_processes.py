@@ -1,31 +1,16 @@
 """Two processes under torchrun learn what one learns."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from several import train
-
-HERE = Path(__file__).parent
+from two_processes import in_two_processes
 
 
 def test_two_processes_equal_one(tmp_path):
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path]),
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-        str(HERE / "several.py"), str(tmp_path),
-    ]  # fmt: skip
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    in_two_processes("several.py", tmp_path, within=100)
     for accumulate in (1, 2):
         alone = train(tmp_path / f"alone-{accumulate}", accumulate)
         line = json.loads((tmp_path / f"line-{accumulate}.json").read_text())
